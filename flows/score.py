@@ -119,8 +119,8 @@ def score(
             show_plan(whole(spec), whole(todo), pins)
             would = f"{plural(len(todo.intervals), 'interval')} would be scored; nothing was"
             return end_score(spec, planned(would))
-        deliver_live(spec)  # what an earlier run could not, and moves by commands
         if not todo.intervals:
+            deliver_live(spec)  # what an earlier run could not, and moves by commands
             show_status(spec)
             return end_score(spec, conclude(todo, []))
         warm_up(spec)
@@ -141,6 +141,8 @@ def score(
                 ended.append((each, settle_cancelled(state, connect(spec.destination.connection))))
                 if watch.is_asked:  # a worker would have killed this process
                     break
+        if all(state.is_failed() for _, state in ended):  # else an interval has delivered the backlog too
+            deliver_live(spec)
         show_summary(whole(spec), notes, describe_ended(ended), now, return_state=True)
         show_status(spec)
         return end_score(spec, conclude(todo, ended))

@@ -1,6 +1,7 @@
 """The tasks that deliver live rows to other systems. An error in one of them never fails a run."""
 
 import logging
+from typing import Any
 
 from prefect import get_run_logger, task
 
@@ -13,17 +14,23 @@ from penstock.spec.pipeline import Pipeline
 from penstock.tasks.events import announce_delivery
 from penstock.tasks.inputs import whole
 from penstock.tasks.process_resources import connect, scoring_steps
-from penstock.tasks.retries import RETRIED
+from penstock.tasks.retries import RETRIED, if_transient
 
 logger = logging.getLogger(__name__)
 
 
-@task(name="deliver", task_run_name="deliver {target}", **RETRIED)
+def _if_it_may_help(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether to deliver again soon. Another process that delivers to the target delivers what is live by now."""
+    busy = isinstance(state.result(raise_on_failure=False), TargetBusy)
+    return not busy and if_transient(task, task_run, state)
+
+
+@task(name="deliver", task_run_name="deliver {target}", **RETRIED | {"retry_condition_fn": _if_it_may_help})
 def deliver(pipeline: Pipeline, target: str) -> Delivered:
     """Deliver what is live to one target, as far as the target does not have it.
 
     Raises:
-        TargetBusy: another process delivers to it; retried.
+        TargetBusy: another process delivers to it; not retried.
         SettingsError: a connection of the target is not set; not retried.
         AddressRefused: its address is not one that rows may be sent to; not retried.
     """
@@ -50,9 +57,11 @@ def _announce_failing(pipeline: Pipeline) -> None:
     """Emit an event about each target that began to fail. An error here fails nothing."""
     database = connect(pipeline.destination.connection)
     try:
+        outboxes = {each.name: open_outbox(database, pipeline, each.name) for each in pipeline.deliver}
         for failing in list_failing(database, pipeline.name):
-            if failing.announced_at is None:
+            outbox = outboxes.get(failing.target)
+            if outbox is not None and failing.destination == outbox.destination and failing.announced_at is None:
                 announce_delivery(pipeline, failing)
-                mark_announced(database, open_outbox(database, pipeline, failing.target))
+                mark_announced(database, outbox)
     except PenstockError as error:
         logger.warning("could not look for targets that fail: %s", error)

@@ -1,6 +1,7 @@
 """A receiver of deliveries. It keeps rows by interval and key, applies each `Idempotency-Key` once, and misbehaves."""
 
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -44,7 +45,7 @@ class Receiver:
         self.applied[key] += 1
         where = json.dumps(batch["interval"])
         for row in batch["rows"]:
-            place = (where, json.dumps(row["key"]))
+            place = (where, json.dumps(dict(sorted(row["key"].items()))))
             if row["op"] == "delete":
                 self.rows.pop(place, None)
             else:
@@ -56,7 +57,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(tls: ssl.SSLContext | None = None) -> Iterator[Receiver]:
     """Run a receiver on a port of this machine."""
     receiver, lock = Receiver(), threading.Lock()
 
@@ -82,9 +83,12 @@ def receiving() -> Iterator[Receiver]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/scores?source=penstock"
+    scheme = "http" if tls is None else "https"
+    receiver.url = f"{scheme}://127.0.0.1:{server.server_address[1]}/scores?source=penstock"
     try:
         yield receiver
     finally:

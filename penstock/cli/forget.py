@@ -10,6 +10,7 @@ from penstock.cli.deliver.targets import deliver_moves
 from penstock.cli.opening import ledger_connector, open_pipeline, open_settings
 from penstock.cli.output import console, count, make_table
 from penstock.errors import SettingsError, nearest
+from penstock.wording import plural
 
 if TYPE_CHECKING:
     from penstock.spec.pipeline import Pipeline
@@ -39,7 +40,8 @@ def forget_rows(
 ) -> None:
     """Remove the rows of one key from history, quarantine and landed logs, and record it.
 
-    Rows of superseded and unfinished runs are removed too. The record has a hash of the key, never the key.
+    Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash
+    of the key, never the key.
     """
     from penstock.privacy.masking import make_masking, read_private_keys
     from penstock.seals.keys import read_seal_keys
@@ -84,6 +86,9 @@ def _read_asked(spec: "Pipeline", key: str | None, where: str | None) -> "Erasur
 
 
 def _print_counts(counts: dict[str, int], done: str) -> None:
+    from penstock.upkeep.erasure import BY_HAND
+
+    by_hand = counts.pop(BY_HAND, 0)
     if not any(counts.values()):
         console().print(f"no row {done}")
         return
@@ -91,3 +96,6 @@ def _print_counts(counts: dict[str, int], done: str) -> None:
     for name, rows in counts.items():
         table.add_row(name, count(rows))
     console().print(table)
+    if by_hand:
+        text = f"{plural(by_hand, 'row')} at targets that `deliver` no longer reaches: to be removed there by hand"
+        console().print(text, style="yellow", soft_wrap=True)

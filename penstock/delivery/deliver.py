@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -24,6 +24,7 @@ from penstock.ledger.deliveries import (
     end_outdated,
     find_changes,
     find_open,
+    find_tried,
     finish,
     finish_plan,
     list_batches,
@@ -53,6 +54,8 @@ LONGEST_PAUSE = 30.0
 """A target that asks to wait longer is left until the next run."""
 BREAK_AFTER = 3
 """Deliveries that fail one after another, before the rest waits for the next run."""
+STAGED_ROWS = 10_000
+"""Rows that are written as JSON and put into the outbox at once."""
 COOL_DOWN_SECONDS = 300.0
 """How long runs leave a target alone that took nothing."""
 LONGEST_WAIT = 86_400.0
@@ -79,11 +82,6 @@ class Delivered:
     @property
     def is_complete(self) -> bool:
         return not self.failures and not self.waiting
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether so many deliveries have failed that the rest waits."""
-        return len(self.failures) >= BREAK_AFTER
 
     def add(self, upserts: int, deletes: int) -> "Delivered":
         """Return the sum with another interval."""
@@ -122,7 +120,7 @@ class Courier:
         return digest(write_json({"pipeline": self.pipeline.name, **said}))
 
     def deliver(self, only: Change | None = None, *, again: bool = False) -> Delivered:
-        """Deliver what the target lacks, the oldest interval first.
+        """Deliver what the target lacks, the oldest interval first. Those that have failed before come last.
 
         Args:
             only: Deliver this interval and no other, although the target asked to wait.
@@ -146,7 +144,7 @@ class Courier:
     def _deliver(self, token: str, only: Change | None, again: bool) -> Delivered:
         end_outdated(self.database, self.outbox, token)
         until = read_not_before(self.database, self.outbox)
-        if only is None and until is not None and until > datetime.now(UTC):
+        if only is None and until is not None:
             waits = f"it is left alone until {_clock(until)}"
             return Delivered(self.outbox.target, 0, 0, 0, (waits,), len(self._find_changes(None)))
         total = Delivered(self.outbox.target, 0, 0, 0)
@@ -163,8 +161,17 @@ class Courier:
         found = find_changes(self.database, self.outbox, None if only else self.spec.start)
         return [change for change in found if only is None or change.interval_key == only.interval_key]
 
+    def _failed_last(self, changes: Sequence[Change]) -> list[Change]:
+        """Put what has failed before behind the rest, so that it makes nothing else late: first what waits longest."""
+        tried = find_tried(self.database, self.outbox)
+        new = [change for change in changes if change.interval_key not in tried]
+        failed = [change for change in changes if change.interval_key in tried]
+        return new + sorted(failed, key=lambda change: tried[change.interval_key])
+
     def _deliver_all(self, token: str, changes: Sequence[Change], total: Delivered, again: bool) -> Delivered:
-        for number, change in enumerate(changes):
+        last: Reply | None = None
+        in_a_row = 0
+        for number, change in enumerate(self._failed_last(changes)):
             try:
                 delivery, refused = self._deliver_change(token, change, again)
             except DeliveryTakenOver:
@@ -172,21 +179,22 @@ class Courier:
             except TerminalError as error:
                 delivery, refused = None, Reply(False, str(error))
             if refused is not None:
+                last, in_a_row = refused, in_a_row + 1
                 total = self._fail(change, refused, total)
-                if total.is_broken or refused.wait is not None:
-                    return replace(total, waiting=len(changes) - number - 1)
+                if in_a_row >= BREAK_AFTER or refused.wait is not None:
+                    total = replace(total, waiting=len(changes) - number - 1)
+                    break
             elif delivery is not None:
-                counts = count_rows(self.database, delivery)
-                total = total.add(*counts)
+                in_a_row = 0
+                total = total.add(*count_rows(self.database, delivery))
+        if last is not None and last.again and last.wait is None and not total.intervals:  # it took nothing
+            record_failure(self.database, self.outbox, total.failures[-1], COOL_DOWN_SECONDS)
         return total
 
     def _fail(self, change: Change, refused: Reply, total: Delivered) -> Delivered:
-        """Record a failure. A target that takes nothing is left alone for a while."""
+        """Record a failure. A target that asks for it is left alone for a while."""
         total = replace(total, failures=(*total.failures, f"{interval_label(change.interval)}: {refused.text}"))
-        asked = None if refused.wait is None else min(refused.wait, LONGEST_WAIT)
-        wait = asked if asked is not None else 0.0 if total.intervals else COOL_DOWN_SECONDS
-        until = datetime.now(UTC) + timedelta(seconds=wait) if wait else None
-        record_failure(self.database, self.outbox, total.failures[-1], until)
+        record_failure(self.database, self.outbox, total.failures[-1], min(refused.wait or 0.0, LONGEST_WAIT))
         return total
 
     def _deliver_change(self, token: str, change: Change, again: bool) -> tuple[Delivery | None, Reply | None]:
@@ -213,14 +221,13 @@ class Courier:
         if change.run_id is not None:
             run = find_run(self.database, change.run_id)
             for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
-                renew_lease(self.database, self.outbox, token, self._lease_seconds)
-                self._stage(delivery, rows)
+                for first in range(0, rows.num_rows, STAGED_ROWS):
+                    renew_lease(self.database, self.outbox, token, self._lease_seconds)
+                    self._stage(delivery, rows.slice(first, STAGED_ROWS))
         return finish_plan(self.database, self.outbox, token, delivery, self.spec.rows, again=again)
 
     def _stage(self, delivery: Delivery, rows: pa.Table) -> None:
-        if not rows.num_rows:
-            return
-        keys, values = write_rows(rows, self.pipeline.key, self.masking)
+        keys, values = write_rows(rows, self.pipeline.key, self.masking, self.outbox.target)
         columns = {"key": keys, "digest": list(map(digest, values)), "row_values": values}
         staged = pa.table({"delivery_id": [delivery.delivery_id] * len(keys), **columns})
         with bulk_transaction(self.database) as transaction:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 
@@ -24,8 +25,35 @@ from penstock.ledger.deliveries import Batch, Outbox, OutboxRow
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed. One of the others is final."""
 CONNECT_SECONDS = 10.0
+WRITTEN_AT_ONCE = 65_536
+"""Bytes that are sent before the time is looked at again."""
+UNKNOWN_HOST = "its host is not known"
+TRANSLATED = ip_network("64:ff9b::/96")
+"""Addresses of IPv4 that a gateway translates: the last 32 bits."""
 LONGEST_REPLY = 65_536
 """Most bytes of a reply's body that are read, so that the connection can be used again."""
+
+
+class Deadline:
+    """When the request that is under way must be over, however slowly the receiver goes on."""
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def begin(self, seconds: float) -> None:
+        """Give a request so many seconds from now on."""
+        self._end = time.monotonic() + seconds
+
+    def limit(self, timeout: float | None, ended: type[httpcore.TimeoutException]) -> float:
+        """Return how long the next step may take.
+
+        Raises:
+            httpcore.TimeoutException: no time is left.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise ended("the whole request took too long")
+        return left if timeout is None else min(left, timeout)
 
 
 @dataclass(frozen=True)
@@ -42,17 +70,14 @@ class HttpTarget:
     private_address: bool = False
     secret: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
+    deadline: Deadline = field(init=False, repr=False, default_factory=Deadline)
     pool: httpcore.ConnectionPool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        backend = CheckedAddresses(self.name, self.private_address)
+        _check_address(self.name, self.url, self.private_address)
+        backend = CheckedAddresses(self.name, self.private_address, self.deadline)
         pool = httpcore.ConnectionPool(ssl.create_default_context(), max_connections=1, network_backend=backend)
         object.__setattr__(self, "pool", pool)
-        address = httpcore.URL(self.url)
-        if address.scheme not in (b"https", b"http") or not address.host:
-            raise AddressRefused(self.name, "its `url` is no address that begins with `https://`")
-        if address.scheme == b"http" and not self.private_address:
-            raise AddressRefused(self.name, "its address begins with `http://`, so others could read the rows")
 
     @property
     def longest_seconds(self) -> float:
@@ -67,12 +92,15 @@ class HttpTarget:
         body = write_body(outbox, batch, rows)
         timeout = {"connect": CONNECT_SECONDS, "read": self.seconds, "write": self.seconds, "pool": self.seconds}
         headers = self._headers(batch, body)
+        self.deadline.begin(self.longest_seconds)
         try:
             with self.pool.stream(
                 "POST", self.url, headers=headers, content=body, extensions={"timeout": timeout}
             ) as response:
                 _read_some(response.iter_stream(), time.monotonic() + self.seconds)
                 return _read_reply(response)
+        except httpcore.LocalProtocolError:  # the library refuses to send it, whenever it is asked
+            return Reply(False, "its address or token has a character that a request cannot have")
         except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:
             return Reply(False, _describe(error), again=True)
 
@@ -95,30 +123,80 @@ class HttpTarget:
         return headers
 
 
+class TimedStream(httpcore.NetworkStream):
+    """A connection of which each step ends by the deadline."""
+
+    def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._stream, self._deadline = stream, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self._deadline.limit(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        for first in range(0, len(buffer), WRITTEN_AT_ONCE):
+            limit = self._deadline.limit(timeout, httpcore.WriteTimeout)
+            self._stream.write(buffer[first : first + WRITTEN_AT_ONCE], limit)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        limit = self._deadline.limit(timeout, httpcore.ConnectTimeout)
+        return TimedStream(self._stream.start_tls(ssl_context, server_hostname, limit), self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
 class CheckedAddresses(httpcore.SyncBackend):
     """Connect to addresses of the public network only, by the address that was looked at, not by the name again."""
 
-    def __init__(self, target: str, private_address: bool) -> None:
+    def __init__(self, target: str, private_address: bool, deadline: Deadline) -> None:
         self._target = target
         self._private_address = private_address
+        self._deadline = deadline
 
     def connect_tcp(self, host: str, port: int, *given: Any, **named: Any) -> httpcore.NetworkStream:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError as error:
-            raise httpcore.ConnectError(f"{host} is not known") from error
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(UNKNOWN_HOST) from error
         addresses = [str(each[4][0]) for each in found]
         for address in addresses:
             if not self._private_address and not is_public(address):
                 raise AddressRefused(self._target, f"`{host}` has the address {address}, which is not a public one")
-        return super().connect_tcp(addresses[0], port, *given, **named)
+        return TimedStream(super().connect_tcp(addresses[0], port, *given, **named), self._deadline)
 
 
 def is_public(address: str) -> bool:
     """Whether an address belongs to the public network. One of IPv4 inside IPv6 is judged as what it is inside."""
     found = ip_address(address.partition("%")[0])
-    inside = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
-    return (inside or found).is_global and not found.is_multicast
+    if isinstance(found, IPv6Address):
+        if found in TRANSLATED:
+            found = IPv4Address(int(found) & 0xFFFF_FFFF)
+        elif inside := found.ipv4_mapped or found.sixtofour:
+            found = inside
+        elif found.is_site_local:
+            return False
+    return found.is_global and not found.is_multicast and not found.is_reserved
+
+
+def _check_address(target: str, url: str, private_address: bool) -> None:
+    """Refuse an address that rows may not be sent to. The message has nothing of it, for it may have a password."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("https", "http") and bool(httpcore.URL(url).host) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except (TypeError, ValueError):  # not ASCII, a bracket without its pair, a label that is empty or too long
+        known = False
+    if not known or " " in url or not url.isprintable():
+        raise AddressRefused(target, "its `url` is no address in ASCII that begins with `https://`")
+    if "@" in parts.netloc or "#" in url:
+        raise AddressRefused(target, "its address has a user, a password or a fragment; use `token`")
+    if parts.scheme == "http" and not private_address:
+        raise AddressRefused(target, "its address begins with `http://`, so others could read the rows")
 
 
 def sign(secret: str, body: bytes, seconds: int) -> str:
@@ -206,5 +284,14 @@ def _describe(error: Exception) -> str:
     if isinstance(error, httpcore.TimeoutException):
         return "no answer in time"
     if isinstance(error, httpcore.ConnectError):
-        return "no connection"
+        return _describe_refusal(error.args[0] if error.args else None)
     return "the connection broke"
+
+
+def _describe_refusal(cause: object) -> str:
+    """Say why there is no connection. `cause` is the error of the operating system or of TLS, or a text."""
+    if cause == UNKNOWN_HOST:
+        return UNKNOWN_HOST
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid: {cause.verify_message}"
+    return "no TLS connection" if isinstance(cause, ssl.SSLError) else "no connection"

@@ -103,7 +103,7 @@ def deliver_to(
     try:
         opened = open_http(spec, read_value)
     except (SettingsError, AddressRefused) as error:
-        record_failure(database, outbox, str(error), None)
+        record_failure(database, outbox, str(error))
         raise
     courier = Courier(database, pipeline, outbox, spec, opened, masking, statement_seconds)
     if run is None:
@@ -139,7 +139,7 @@ def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTar
         read_value: Returns the value of a named connection.
 
     Raises:
-        SettingsError: a connection is not set, or its secret is too short.
+        SettingsError: a connection is not set, its secret is too short, or its token cannot be sent.
         AddressRefused: the address is not one that rows may be sent to.
     """
     return HttpTarget(
@@ -148,12 +148,22 @@ def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTar
         target.seconds,
         target.private_address,
         None if target.secret is None else _read_secret(target.secret, read_value),
-        None if target.token is None else read_value(target.token),
+        None if target.token is None else _read_token(target.token, read_value),
     )
 
 
+def _read_token(name: str, read_value: Callable[[str], str]) -> str:
+    token = read_value(name).strip()
+    if not token or " " in token or not (token.isascii() and token.isprintable()):
+        raise SettingsError(
+            f"connection `{name}` is the token of a target, and is empty or has a character that a request cannot have",
+            f"Set PENSTOCK_CONNECTIONS__{name.upper()} to the token alone.",
+        )
+    return token
+
+
 def _read_secret(name: str, read_value: Callable[[str], str]) -> str:
-    secret = read_value(name)
+    secret = read_value(name).strip()
     if len(secret) < SHORTEST_SECRET:
         raise SettingsError(
             f"connection `{name}` is the secret of a target, and is shorter than {SHORTEST_SECRET} characters",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
-from penstock.errors import DestinationMismatch
+from penstock.errors import DestinationMismatch, KeyNotDeliverable
 from penstock.interval import as_utc
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
@@ -56,19 +56,34 @@ def read_delivered(
         yield rows.select([*pipeline.key, *columns])
 
 
-def write_rows(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy) -> tuple[list[str], list[str]]:
+def write_rows(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy, target: str) -> tuple[list[str], list[str]]:
     """Return the key and the other columns of each row, as JSON. Equal values give equal texts.
 
     A private column of the key is written as its keyed hash.
+
+    Raises:
+        KeyNotDeliverable: a key is an infinite or undefined number.
     """
     others = [column for column in rows.column_names if column not in key]
-    hidden = [column for column in key if masking.hides([column])]
-    keys = [
-        write_json(row | {column: masking.hash(write_value(row[column])) for column in hidden})
-        for row in rows.select(list(key)).to_pylist()
-    ]
+    keys = [_write_key(row, masking, target) for row in rows.select(sorted(key)).to_pylist()]
     values = [write_json(row) for row in rows.select(others).to_pylist()]
     return keys, values if others else ["{}"] * len(keys)
+
+
+def _write_key(row: dict[str, Any], masking: MaskingPolicy, target: str) -> str:
+    """Write a key in the order of its columns' names, so that it has one text whatever the spec and the database."""
+    for column, value in row.items():
+        if isinstance(value, float | Decimal) and not math.isfinite(value):
+            raise KeyNotDeliverable(target, column)
+        row[column] = masking.hash(write_value(value)) if masking.hides([column]) else _whole(value)
+    return write_json(row)
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number as an integer: a database may give it as one, as a decimal, or as a float."""
+    if isinstance(value, float | Decimal) and value == int(value):
+        return int(value)
+    return value
 
 
 def digest(values: str) -> str:

@@ -52,13 +52,12 @@ class TargetBusy(TransientError):
     """
 
     target: str
-    until: datetime
+    until: datetime | None
+    """None: it has given the target back at this moment."""
 
     def message(self) -> str:
-        return (
-            f"another process delivers to `{self.target}`; its lease lasts until "
-            f"{self.until:%Y-%m-%d %H:%M:%S} UTC. Deliver again after that, or leave it to the next run."
-        )
+        lasts = "" if self.until is None else f"; its lease lasts until {self.until:%Y-%m-%d %H:%M:%S} UTC"
+        return f"another process delivers to `{self.target}`{lasts}. Deliver again later, or leave it to the next run."
 
 
 @dataclass(eq=False)
@@ -90,6 +89,24 @@ class AddressRefused(TerminalError):
         return (
             f"`{self.target}` is not delivered to: {self.reason}. Correct its `url`, or write `private_address: true` "
             "if you trust the network."
+        )
+
+
+@dataclass(eq=False)
+class KeyNotDeliverable(TerminalError):
+    """A row has a key that cannot be written as JSON.
+
+    Cause: a column of the key is an infinite or undefined number, and JSON has none.
+    Remedy: leave the rows out at the source, or out of the delivery with `where`.
+    """
+
+    target: str
+    column: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.target}` cannot get a row whose key column `{self.column}` is no finite number, because JSON has "
+            "none. Leave such rows out at the source, or with `where`."
         )
 
 

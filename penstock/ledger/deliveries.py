@@ -28,6 +28,9 @@ from penstock.ledger.tables import (
 
 DeliveryState = Literal["planning", "open", "acknowledged", "replaced"]
 OPEN: tuple[DeliveryState, ...] = ("planning", "open")
+REMOVALS, UPSERTS = "-", "+"
+"""What the last key of a batch begins with. Removals come first: a key may be written in another way than before, and
+be the same to the receiver."""
 UNKNOWN = ""
 """The digest of a row that a target may have, in which values is not known."""
 
@@ -77,6 +80,7 @@ class Batch:
     of: int
     """How many batches the delivery has."""
     last_key: str
+    """With its mark: a batch has removals only, or none."""
     state: str
     attempts: int
 
@@ -106,7 +110,7 @@ def take_lease(database: Database, outbox: Outbox, seconds: float) -> str:
         taken = {"lease_token": token, "lease_until": now + timedelta(seconds=seconds)}
         changed = connection.execute(sa.update(delivery_targets).where(*mine, free).values(**taken)).rowcount
         if not changed:
-            raise TargetBusy(outbox.target, connection.execute(sa.select(until).where(*mine)).scalar_one())
+            raise TargetBusy(outbox.target, connection.execute(sa.select(until).where(*mine)).scalar())
     return token
 
 
@@ -124,6 +128,12 @@ def _ensure_target(database: Database, outbox: Outbox) -> None:
         pass  # another process has just made the same row
 
 
+def lock_target(connection: sa.Connection, outbox: Outbox) -> None:
+    """Write the target's row, so that the process that delivers to it waits until this transaction ends."""
+    mine = sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets))
+    connection.execute(mine.values(sequence=delivery_targets.c.sequence))
+
+
 def renew_lease(database: Database, outbox: Outbox, token: str, seconds: float) -> None:
     """Keep a target for so many seconds from now on.
 
@@ -132,7 +142,7 @@ def renew_lease(database: Database, outbox: Outbox, token: str, seconds: float) 
     """
     with database.writing() as connection:
         now = database.now(connection)
-        _require_lease(connection, outbox, token, now, until=now + timedelta(seconds=seconds))
+        _require_lease(connection, outbox, token, until=now + timedelta(seconds=seconds))
 
 
 def release_lease(database: Database, outbox: Outbox, token: str) -> None:
@@ -195,10 +205,23 @@ def find_open(database: Database, outbox: Outbox, change: Change) -> Delivery | 
 
 
 def read_not_before(database: Database, outbox: Outbox) -> datetime | None:
-    """Return the time until which the target has asked to wait."""
+    """Return the time until which the target is left alone. None: it is over, or there is none."""
     query = sa.select(delivery_targets.c.not_before).where(*outbox.rows_of(delivery_targets))
     with database.reading() as connection:
-        return connection.execute(query).scalar()
+        until: datetime | None = connection.execute(query).scalar()
+        return until if until is not None and until > database.now(connection) else None
+
+
+def find_tried(database: Database, outbox: Outbox) -> dict[str, datetime]:
+    """Return by interval the newest try of its delivery, where that is planned and not acknowledged."""
+    sent = sa.select(sa.func.max(delivery_batches.c.sent_at)).where(
+        delivery_batches.c.delivery_id == deliveries.c.delivery_id
+    )
+    query = sa.select(deliveries.c.interval_key, deliveries.c.planned_at, sent.scalar_subquery()).where(
+        *outbox.rows_of(deliveries), deliveries.c.state.in_(OPEN)
+    )
+    with database.reading() as connection:
+        return {key: sent_at or planned_at for key, planned_at, sent_at in connection.execute(query)}
 
 
 def count_rows(database: Database, delivery: Delivery) -> tuple[int, int]:
@@ -218,10 +241,11 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
     """
     with database.writing() as connection:
         now = database.now(connection)
-        _require_lease(connection, outbox, token, now)
+        _require_lease(connection, outbox, token)
         replace_open(connection, outbox, change.interval_key, now)
+        same = (delivery_targets.c.pipeline == outbox.pipeline, delivery_targets.c.target == outbox.target)
+        sequence = connection.execute(sa.select(sa.func.max(delivery_targets.c.sequence)).where(*same)).scalar_one() + 1
         mine = outbox.rows_of(delivery_targets)
-        sequence = connection.execute(sa.select(delivery_targets.c.sequence).where(*mine)).scalar_one() + 1
         connection.execute(sa.update(delivery_targets).where(*mine).values(sequence=sequence))
         delivery = Delivery(uuid.uuid4().hex, change, sequence, definition, "planning")
         connection.execute(
@@ -247,7 +271,9 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
 def finish_plan(
     database: Database, outbox: Outbox, token: str, delivery: Delivery, rows: int, *, again: bool = False
 ) -> Delivery | None:
-    """Reduce the rows that were put into the outbox to what the target lacks, add what it must remove, and cut batches.
+    """Reduce the rows in the outbox to what the target lacks, add what it must remove, and cut batches.
+
+    Batches of removals come first.
 
     Args:
         rows: Most rows of a batch.
@@ -261,7 +287,7 @@ def finish_plan(
     """
     in_outbox, theirs = delivery_rows.c.delivery_id == delivery.delivery_id, _keys_of(outbox, delivery.change)
     with database.writing() as connection:
-        _require_lease(connection, outbox, token, database.now(connection))
+        _require_lease(connection, outbox, token)
         if not connection.execute(
             _update(delivery).where(deliveries.c.state == "planning").values(state="open")
         ).rowcount:
@@ -283,12 +309,15 @@ def finish_plan(
         counts = sa.select(sa.func.count(delivery_rows.c.digest), sa.func.count()).where(in_outbox)
         upserts, total = connection.execute(counts).one()
         connection.execute(sa.delete(delivery_batches).where(delivery_batches.c.delivery_id == delivery.delivery_id))
-        position = sa.func.row_number().over(order_by=delivery_rows.c.key).label("position")
-        numbered = sa.select(delivery_rows.c.key, position).where(in_outbox).subquery()
-        ends = sa.or_(numbered.c.position % rows == 0, numbered.c.position == total)
-        last = connection.execute(sa.select(numbered).where(ends).order_by(numbered.c.position)).all()
-        for number, (key, end) in enumerate(last):
-            planned = {"last_key": key, "rows": end - number * rows, "state": "planned", "attempts": 0}
+        removed = delivery_rows.c.digest.is_(None)
+        position = sa.func.row_number().over(partition_by=removed, order_by=delivery_rows.c.key).label("position")
+        numbered = sa.select(delivery_rows.c.key, removed.label("removed"), position).where(in_outbox).subquery()
+        of = sa.case((numbered.c.removed, total - upserts), else_=upserts)
+        ends = sa.select(numbered).where(sa.or_(numbered.c.position % rows == 0, numbered.c.position == of))
+        removals_first = (sa.case((numbered.c.removed, 0), else_=1), numbered.c.position)
+        for number, (key, is_removal, end) in enumerate(connection.execute(ends.order_by(*removals_first)).all()):
+            last_key = f"{REMOVALS if is_removal else UPSERTS}{key}"
+            planned = {"last_key": last_key, "rows": end % rows or rows, "state": "planned", "attempts": 0}
             connection.execute(
                 delivery_batches.insert().values(delivery_id=delivery.delivery_id, batch=number, **planned)
             )
@@ -324,15 +353,17 @@ def mark_sent(database: Database, outbox: Outbox, token: str, batch: Batch, seco
     delivery = batch.delivery
     with database.writing() as connection:
         now = database.now(connection)
-        _require_lease(connection, outbox, token, now, until=now + timedelta(seconds=seconds))
+        _require_lease(connection, outbox, token, until=now + timedelta(seconds=seconds))
         state = connection.execute(
             sa.select(deliveries.c.state).where(deliveries.c.delivery_id == delivery.delivery_id)
         ).scalar()
         if state != "open" or not _is_current(connection, outbox, delivery.change):
             return False
-        _set_interval(connection, outbox, delivery.change, None)
         sent = {"state": "sent", "attempts": delivery_batches.c.attempts + 1, "sent_at": now}
-        connection.execute(_update_batch(batch).values(**sent))
+        waiting = _update_batch(batch).where(delivery_batches.c.state.in_(("planned", "sent")))
+        if not connection.execute(waiting.values(**sent)).rowcount:
+            return False
+        _set_interval(connection, outbox, delivery.change, None)
     return True
 
 
@@ -344,12 +375,19 @@ def end_outdated(database: Database, outbox: Outbox, token: str) -> None:
     """
     with database.writing() as connection:
         now = database.now(connection)
-        _require_lease(connection, outbox, token, now)
+        _require_lease(connection, outbox, token)
         query = sa.select(deliveries).where(*outbox.rows_of(deliveries), deliveries.c.state.in_(OPEN))
         for row in connection.execute(query).mappings().all():
             change = _delivery(row).change
             if not _is_current(connection, outbox, change):
                 replace_open(connection, outbox, change.interval_key, now)
+        _drop_left_rows(connection, outbox)
+
+
+def _drop_left_rows(connection: sa.Connection, outbox: Outbox) -> None:
+    """Drop rows that a process put into the outbox after its delivery was replaced, and then died."""
+    ended = sa.select(deliveries.c.delivery_id).where(*outbox.rows_of(deliveries), deliveries.c.state.not_in(OPEN))
+    connection.execute(sa.delete(delivery_rows).where(delivery_rows.c.delivery_id.in_(ended)))
 
 
 def record_reply(database: Database, batch: Batch, reply: str) -> None:
@@ -376,7 +414,7 @@ def finish(database: Database, outbox: Outbox, token: str, delivery: Delivery) -
     """
     with database.writing() as connection:
         now = database.now(connection)
-        _require_lease(connection, outbox, token, now)
+        _require_lease(connection, outbox, token)
         done = _update(delivery).where(deliveries.c.state == "open").values(state="acknowledged", ended_at=now)
         if not connection.execute(done).rowcount:
             return False
@@ -396,7 +434,7 @@ def replace_open(connection: sa.Connection, outbox: Outbox, interval_key: str, n
         batches = delivery_batches.c.delivery_id == delivery.delivery_id
         unsure = sa.select(delivery_batches.c.last_key).where(batches, delivery_batches.c.state == "sent")
         for last_key in connection.execute(unsure).scalars().all():
-            sent = (in_outbox, delivery_rows.c.key <= last_key)
+            sent = _rows_until(delivery, last_key)
             _apply(connection, outbox, delivery.change, sent, sa.cast(sa.literal(UNKNOWN), sa.Text))
         connection.execute(sa.delete(delivery_rows).where(in_outbox))
         left = sa.update(delivery_batches).where(batches, delivery_batches.c.state != "acknowledged")
@@ -404,26 +442,28 @@ def replace_open(connection: sa.Connection, outbox: Outbox, interval_key: str, n
         connection.execute(_update(delivery).values(state="replaced", ended_at=now))
 
 
-def record_failure(database: Database, outbox: Outbox, error: str, not_before: datetime | None) -> None:
+def record_failure(database: Database, outbox: Outbox, error: str, wait: float = 0.0) -> None:
     """Begin an episode of failures, or continue it.
 
     Args:
-        not_before: Runs leave the target alone until then.
+        wait: Seconds from now that runs leave the target alone.
     """
     _ensure_target(database, outbox)
     columns = delivery_targets.c
     with database.writing() as connection:
         now = database.now(connection)
         since = sa.func.coalesce(columns.failing_since, sa.literal(now, columns.failing_since.type))
+        not_before = now + timedelta(seconds=wait) if wait else None
         values = {"failing_since": since, "error": error, "not_before": not_before}
         connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(**values))
 
 
 def record_success(database: Database, outbox: Outbox) -> None:
-    """End an episode of failures: the target has all that is live."""
+    """End an episode of failures: the target has all that is live. So does one of a table that it had before."""
     ended: dict[str, Any] = dict.fromkeys(("failing_since", "error", "not_before", "announced_at"))
     with database.writing() as connection:
-        connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(**ended))
+        same = (delivery_targets.c.pipeline == outbox.pipeline, delivery_targets.c.target == outbox.target)
+        connection.execute(sa.update(delivery_targets).where(*same).values(**ended))
 
 
 def mark_announced(database: Database, outbox: Outbox) -> None:
@@ -457,14 +497,14 @@ def _apply(
     connection.execute(sa.delete(delivery_rows).where(*rows))
 
 
-def _require_lease(
-    connection: sa.Connection, outbox: Outbox, token: str, now: datetime, until: datetime | None = None
-) -> None:
-    """Write the target's row, so that other processes wait, and renew the lease if asked."""
+def _require_lease(connection: sa.Connection, outbox: Outbox, token: str, until: datetime | None = None) -> None:
+    """Write the target's row, so that other processes wait, and renew the lease if asked.
+
+    A lease that has ended is still this process's, until another one takes the target and writes its own token.
+    """
     mine = (*outbox.rows_of(delivery_targets), delivery_targets.c.lease_token == token)
     lasting = delivery_targets.c.lease_until if until is None else until
-    changed = sa.update(delivery_targets).where(*mine, delivery_targets.c.lease_until >= now)
-    if not connection.execute(changed.values(lease_until=lasting)).rowcount:
+    if not connection.execute(sa.update(delivery_targets).where(*mine).values(lease_until=lasting)).rowcount:
         raise DeliveryTakenOver(outbox.target)
 
 
@@ -501,7 +541,13 @@ def _keys_of(
 
 def _rows_of(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
     """Return the condition for the rows of a batch. Those of the batches before it are gone."""
-    return delivery_rows.c.delivery_id == batch.delivery.delivery_id, delivery_rows.c.key <= batch.last_key
+    return _rows_until(batch.delivery, batch.last_key)
+
+
+def _rows_until(delivery: Delivery, last_key: str) -> tuple[sa.ColumnElement[bool], ...]:
+    mark, key = last_key[:1], last_key[1:]
+    kind = delivery_rows.c.digest.is_(None) if mark == REMOVALS else delivery_rows.c.digest.is_not(None)
+    return delivery_rows.c.delivery_id == delivery.delivery_id, kind, delivery_rows.c.key <= key
 
 
 def _update(delivery: Delivery) -> sa.Update:

@@ -40,6 +40,8 @@ class FailingTarget:
     """A target that does not have all that is live, because deliveries failed."""
 
     pipeline: str
+    destination: str
+    """The table whose rows it gets. One that the pipeline had before is delivered no more."""
     target: str
     since: datetime
     error: str
@@ -69,7 +71,8 @@ def list_failing(database: Database, pipeline: str | None = None) -> list[Failin
     """Return the targets whose deliveries fail, by name."""
     if not has_ledger(database):
         return []
-    columns = [delivery_targets.c[name] for name in ("pipeline", "target", "failing_since", "error", "announced_at")]
+    names = ("pipeline", "destination", "target", "failing_since", "error", "announced_at")
+    columns = [delivery_targets.c[name] for name in names]
     query = sa.select(*columns).where(delivery_targets.c.failing_since.is_not(None))
     query = query if pipeline is None else query.where(delivery_targets.c.pipeline == pipeline)
     with database.reading() as connection:

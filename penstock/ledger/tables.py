@@ -500,7 +500,7 @@ delivery_batches = sa.Table(
     metadata,
     sa.Column("delivery_id", RunId, primary_key=True),
     sa.Column("batch", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("last_key", RunId, nullable=False),  # its rows are in the order of their keys; '' when acknowledged
+    sa.Column("last_key", RunId, nullable=False),  # `-` for removals, else `+`, and the key; '' when acknowledged
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),

@@ -382,10 +382,14 @@ def _need_look_at_drift(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tupl
 
 
 def _need_deliveries(database: Database, pipeline: Pipeline) -> Iterator[Need]:
-    """A target does not get its rows. One that the spec no longer has is not waited for."""
+    """A target does not get its rows. One that the spec no longer has, or of a former table, is not waited for."""
     named = {target.name for target in pipeline.deliver}
-    for failing in list_failing(database, pipeline.name) if named else ():
-        if failing.target in named:
+    if not named:
+        return
+    with database.reading() as connection:
+        here = destination_name(connection, pipeline.destination)
+    for failing in list_failing(database, pipeline.name):
+        if failing.target in named and failing.destination == here:
             command, why = f"penstock deliver list {pipeline.name}", f"`{failing.target}`: {failing.error}"
             yield Need("delivery", command, since=failing.since, why=why)
 

@@ -30,7 +30,8 @@ class HttpDelivery(Part):
     """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
     column of the key is delivered as its keyed hash."""
     start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
-    """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered."""
+    """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered. It needs
+    `interval`."""
     rows: int = Field(default=500, ge=1, le=10_000, examples=[500])
     """Most rows of one request."""
     seconds: float = Field(default=30, gt=0, le=300, allow_inf_nan=False, examples=[10])
@@ -43,4 +44,8 @@ class HttpDelivery(Part):
     def _is_an_address_or_a_connection(cls, value: str) -> str:
         if "@" in value:
             raise ValueError("an address in a spec has no user and no password; use `token`, or name a connection")
+        if "#" in value:
+            raise ValueError(
+                "an address has no fragment, for a receiver would not get it; leave `#` and what follows out"
+            )
         return value

@@ -510,6 +510,10 @@ class Pipeline(Part):
         outputs = tuple(f"{step.name}_score" for step in self.models) or ("score",)
         steps = [step.name for step in self.models]
         for target in self.deliver:
+            if target.start is not None and self.interval is None:
+                raise ValueError(
+                    f"`{target.name}` in `deliver` has a `start`, and the pipeline has no `interval`; remove `start`"
+                )
             named = dict.fromkeys(column.casefold() for column in target.columns)
             for column in (*named, *(read_expression(target.where) if target.where else ())):
                 if column not in stored and not is_output(column, steps):

@@ -33,11 +33,13 @@ from penstock.sources.logs.landed import landed_table
 from penstock.sources.logs.line_groups import read_keys
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, ColumnSource, FilesSource, LogSource
-from penstock.upkeep.erased_deliveries import count_delivered, erase_delivered
+from penstock.upkeep.erased_deliveries import count_delivered, count_unreachable, erase_delivered
 from penstock.upkeep.erased_rows import OpenKeys, keep_seals
 from penstock.upkeep.stored_rows import find_texts, match_key, row_tables, with_zeros
 
 PAGE = 20_000
+BY_HAND = "at former targets"
+"""Counts rows at targets of `deliver` that nothing can be sent to: people must remove them there."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def erase(
     """Erase rows in one transaction. Return the number of rows by table.
 
     This covers rows of published, superseded and unfinished runs. Aggregates stay: counts, quantiles, validations.
+    Under `BY_HAND` is how many of the rows at targets must be removed there by people.
 
     Args:
         secret: the secret for hashing the key in the record; None: only count.
@@ -147,6 +150,8 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, labels.c.key.in_(some))
     if delivered := count_delivered(work.connection, pipeline, row_key, masking):
         work.counts[delivered_keys.name] += delivered
+    if unreachable := count_unreachable(work.connection, pipeline, row_key, masking):
+        work.counts[BY_HAND] += unreachable
     if not work.dry_run:
         erase_delivered(work.connection, pipeline, row_key, masking, work.now)
     _erase_refused_lines(work, pipeline, pipeline.primary, [row_key.typed(column) for column in row_key.values])

@@ -7,10 +7,16 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import forgotten, labels, quarantine, releases
+from penstock.ledger.tables import delivered_keys, delivery_targets, forgotten, labels, quarantine, releases
 from penstock.privacy.secret_keys import KeyRing
 
-HASHED = ((quarantine, ("key", "row")), (releases, ("key",)), (labels, ("key",)), (forgotten, ("subject_hash",)))
+HASHED = (
+    (quarantine, ("key", "row")),
+    (releases, ("key",)),
+    (labels, ("key",)),
+    (forgotten, ("subject_hash",)),
+    (delivered_keys, ("key",)),
+)
 """The tables with hashes of private values, and their columns."""
 _ANY = "%hash:%"
 
@@ -47,7 +53,7 @@ def count_keys(database: Database, keys: KeyRing, pipelines: Sequence[str] | Non
 def _count(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], keys: KeyRing, pipelines: Sequence[str] | None
 ) -> KeyCount:
-    mine = [] if pipelines is None else [table.c.pipeline.in_(pipelines)]
+    mine = [] if pipelines is None else [_is_of(table, pipelines)]
     text: sa.ColumnElement[str] = table.c[columns[0]]
     for name in columns[1:]:
         text = text.concat(table.c[name])
@@ -60,3 +66,11 @@ def _count(
     query = sa.select(kind, sa.func.count()).where(text.like(_ANY), *mine).group_by(kind)
     found = {str(name): int(rows) for name, rows in connection.execute(query)}
     return KeyCount(table.name, found.get("current", 0), found.get("former", 0), found.get("other", 0))
+
+
+def _is_of(table: sa.Table, pipelines: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for the rows of these pipelines. A delivered key belongs to that of its target."""
+    if "pipeline" in table.c:
+        return table.c.pipeline.in_(pipelines)
+    same = (delivery_targets.c[name] == table.c[name] for name in ("destination", "target"))
+    return sa.exists().where(*same, delivery_targets.c.pipeline.in_(pipelines))

@@ -164,10 +164,7 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
             move_labels_pruned(database, plan.pipeline.name, plan.labels_before)
             _delete(database, labels, _labels_before(plan, plan.labels_before), batch_rows)
         if each.kind == "deliveries" and plan.deliveries_before is not None:
-            gone = _deliveries_before(plan, plan.deliveries_before)
-            ids = sa.select(deliveries.c.delivery_id).where(*gone)
-            _delete(database, delivery_batches, [delivery_batches.c.delivery_id.in_(ids)], batch_rows)
-            _delete(database, deliveries, gone, batch_rows)
+            _delete_deliveries(database, _deliveries_before(plan, plan.deliveries_before))
         if each.kind == "log lines":
             cutoff = plan.cutoffs[each.of]
             move_cutoff(database, plan.pipeline.name, each.of, cutoff)
@@ -302,8 +299,8 @@ def _count_of_runs(database: Database, table: sa.FromClause, run_ids: Sequence[s
     return f"{plural(runs_with, 'run')}", rows
 
 
-def _chunks(run_ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (run_ids[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(run_ids), _IDS_AT_ONCE))
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[begin : begin + _IDS_AT_ONCE] for begin in range(0, len(ids), _IDS_AT_ONCE))
 
 
 def _count_history(database: Database, pipeline: Pipeline, ended: Sequence[PrunableRun], kind: Kind) -> list[Pruned]:
@@ -360,6 +357,17 @@ def _prune_run(database: Database, run: PrunableRun, batch_rows: int) -> None:
             if done:
                 connection.execute(sa.delete(profiles).where(profiles.c.run_id == run.run_id))
                 connection.execute(sa.update(runs).where(mine).values(rows_pruned_at=database.now(connection)))
+        time.sleep(_OTHERS_TURN_SECONDS)
+
+
+def _delete_deliveries(database: Database, gone: Sequence[sa.ColumnElement[bool]]) -> None:
+    """Delete deliveries with their batches, some in each transaction, so that none is left without the others."""
+    with database.reading() as connection:
+        found = connection.execute(sa.select(deliveries.c.delivery_id).where(*gone)).scalars().all()
+    for ids in _chunks(found):
+        with database.writing() as connection:
+            for table in (delivery_batches, deliveries):
+                connection.execute(sa.delete(table).where(table.c.delivery_id.in_(ids)))
         time.sleep(_OTHERS_TURN_SECONDS)
 
 

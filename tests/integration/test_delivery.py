@@ -12,7 +12,16 @@ import sqlalchemy as sa
 from penstock.delivery import deliver
 from penstock.delivery.opening import open_outbox
 from penstock.errors import DeliveryTakenOver, TargetBusy
-from penstock.ledger.deliveries import begin_plan, find_changes, finish_plan, release_lease, take_lease
+from penstock.ledger.deliveries import (
+    begin_plan,
+    find_changes,
+    finish_plan,
+    list_batches,
+    mark_sent,
+    release_lease,
+    take_lease,
+)
+from penstock.ledger.delivery_records import list_failing
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import (
     delivered_intervals,
@@ -23,15 +32,17 @@ from penstock.ledger.tables import (
     delivery_targets,
 )
 from penstock.ledger.writer import withdraw
-from penstock.privacy.masking import NO_MASKING
+from penstock.privacy.masking import NO_MASKING, read_private_keys
 from penstock.privacy.row_key import RowKey
+from penstock.report.status import read_status
 from penstock.settings import load_settings
-from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.erasure import BY_HAND, ErasureRequest, erase
+from penstock.upkeep.key_counts import count_keys
 from penstock.upkeep.live_changes import publish_with_rows
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
-from tests.changing_place import ChangingPlace, keys
+from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
 from tests.driver import lapse_leases
 from tests.receivers import OK, Answer, Receiver, receiving
@@ -356,6 +367,26 @@ def test_prune_removes_records_of_deliveries_and_waits_for_what_is_open(
     place.verify()
 
 
+def test_a_prune_that_is_killed_leaves_no_delivery_without_its_batches(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    place = changing_place
+    deliver_all(place)
+    warehouse = place.warehouse
+    plan = plan_prune(warehouse, place.driver.pipeline, datetime.now(UTC) + timedelta(days=91))
+
+    def die(_: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        if statement.startswith(f"DELETE FROM {deliveries.name}"):
+            raise KeyboardInterrupt
+
+    sa.event.listen(warehouse.engine, "before_cursor_execute", die)
+    with pytest.raises(KeyboardInterrupt):
+        prune(warehouse, plan)
+    sa.event.remove(warehouse.engine, "before_cursor_execute", die)
+    assert (count(place, deliveries), count(place, delivery_batches)) == (3, 6)
+    place.verify()
+
+
 def test_verify_names_what_breaks_the_order_of_deliveries(changing_place: ChangingPlace, receiver: Receiver) -> None:
     place = changing_place
     deliver_all(place)
@@ -422,4 +453,205 @@ def test_a_row_that_is_erased_while_a_delivery_is_planned_is_not_sent(
     deliver_all(place)
     assert received(receiver) == place.seen_scores()
     assert 11 not in received(receiver)
+    place.verify()
+
+
+RECEIVER_IS_DOWN = (503, {})
+SECRET = b"a secret of sixteen"
+
+
+def forget(place: ChangingPlace, key: int) -> dict[str, int]:
+    place.change(f"delete from payments where payment_id = {key}")
+    return erase(
+        place.warehouse, ErasureRequest(place.driver.pipeline, RowKey({"payment_id": str(key)})), NO_MASKING, SECRET
+    )
+
+
+def let_go_on(place: ChangingPlace, receiver: Receiver) -> None:
+    """Let the receiver answer well, and end the time that it is left alone."""
+    receiver.answer = answer_well
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(delivery_targets).values(not_before=None))
+
+
+def test_a_row_that_is_erased_while_other_rows_are_delivered_is_removed(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """The open delivery has no word of the row, for the target has it with the same values."""
+    place = changing_place
+    deliver_all(place)
+    place.change("update payments set amount = 99 where payment_id = 21")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    receiver.answer = lambda _: RECEIVER_IS_DOWN
+    assert not deliver_all(place).is_complete
+
+    forget(place, 22)
+    let_go_on(place, receiver)
+    assert deliver_all(place).is_complete
+    assert 22 not in received(receiver)
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_a_row_that_is_erased_after_its_batch_was_acknowledged_is_removed(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """It is erased while the second batch of two is answered."""
+    place = changing_place
+
+    def answer(number: int) -> Answer:
+        if number == 2:
+            forget(place, 11)
+        return OK
+
+    receiver.answer = answer
+    assert deliver_all(place).is_complete
+    assert 11 not in received(receiver)
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_rows_of_a_process_that_died_after_its_delivery_was_replaced_are_dropped(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    """It had read the row before it was erased, and put it into the outbox afterwards."""
+    place = changing_place
+    outbox = open_outbox(place.warehouse, place.driver.pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, other, *_] = find_changes(place.warehouse, outbox, None)
+    delivery, living = (begin_plan(place.warehouse, outbox, token, each, "") for each in (change, other))
+    forget(place, 11)
+    assert finish_plan(place.warehouse, outbox, token, living, 3) is None  # what it has read may have been erased
+    with place.warehouse.writing() as connection:
+        late = {"delivery_id": delivery.delivery_id, "key": '{"payment_id":11}', "digest": "d", "row_values": "{}"}
+        connection.execute(delivery_rows.insert().values(**late))
+    release_lease(place.warehouse, outbox, token)
+
+    assert deliver_all(place).is_complete
+    assert count(place, delivery_rows) == 0
+    assert 11 not in received(receiver)
+    place.verify()
+
+
+def test_an_interval_that_is_refused_makes_no_other_late(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """Three intervals are refused whenever they come. Newer ones are delivered before they are tried again."""
+    place = changing_place
+    refused = {f"2026-01-0{day}T00:00:00Z" for day in (1, 2, 3)}
+
+    def answer(_: int) -> Answer:
+        return (400, {}) if receiver.batches[-1]["interval"]["start"] in refused else OK
+
+    receiver.answer = answer
+    assert len(deliver_all(place).failures) == 3
+    assert _target(place)["not_before"] is None  # it answered, so it is not left alone
+    place.run(5)
+    done = deliver_all(place)
+    assert (done.intervals, len(done.failures), done.waiting) == (2, 3, 0)
+    assert sorted(received(receiver)) == keys(4, 5)
+
+    order = [batch["interval"]["start"] for batch in receiver.batches[-3:]]
+    refused = {order[-1]}
+    place.change("update payments set amount = 99 where payment_id = 51")
+    place.run(5, "restate", "2026-01-05", "2026-01-06")
+    assert deliver_all(place).intervals == 3
+    refused = set()
+    assert deliver_all(place).is_complete
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+def test_a_pipeline_with_another_table_goes_on_counting_and_forgets_what_it_cannot_reach(
+    changing_place: ChangingPlace, receiver: Receiver
+) -> None:
+    place = changing_place
+    receiver.answer = lambda number: OK if number < 5 else RECEIVER_IS_DOWN
+    deliver_all(place)
+    assert [need.kind for need in read_status(place.warehouse, place.driver.pipeline, end_of(3)).needs] == ["delivery"]
+    place.edit("table: card_risk_scores", "table: other_scores")
+    pipeline = place.driver.pipeline
+    place.run(3)
+    assert not [n for n in read_status(place.warehouse, pipeline, end_of(3)).needs if n.kind == "delivery"]
+
+    before = max(batch["sequence"] for batch in receiver.batches)
+    receiver.answer = answer_well
+    deliver_all(place)
+    assert min(batch["sequence"] for batch in receiver.batches[-6:]) > before
+    assert list_failing(place.warehouse) == []
+    counts = forget(place, 11)
+    assert (counts["penstock_delivered_keys"], counts[BY_HAND]) == (2, 1)
+    code, text = place.command("forget", "card-risk", "12", "--dry-run")
+    assert code == 0, text
+    assert "1 row at targets that `deliver` no longer reaches: to be removed there by hand" in " ".join(text.split())
+    assert deliver_all(place).deletes == 1
+    with place.warehouse.reading() as connection:
+        kept = connection.execute(sa.select(delivered_keys.c.key)).scalars().all()
+    assert '{"payment_id":11}' not in kept
+    place.verify()
+
+
+def test_removals_are_sent_before_rows(changing_place: ChangingPlace, receiver: Receiver) -> None:
+    """A key that is written in another way than before would else be removed after its row was put."""
+    place = changing_place
+    deliver_all(place)
+    with place.warehouse.writing() as connection:
+        connection.execute(
+            sa.update(delivered_keys)
+            .where(delivered_keys.c.key == '{"payment_id":24}')
+            .values(key='{"payment_id":24.0}')
+        )
+    place.change("update payments set amount = 99 where payment_id < 25 and payment_id > 20")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    sent = len(receiver.requests)
+    assert deliver_all(place).deletes == 1
+    batches = receiver.batches[sent:]
+    assert [{row["op"] for row in batch["rows"]} for batch in batches] == [{"delete"}, {"upsert"}, {"upsert"}]
+    assert received(receiver) == place.seen_scores()
+    place.verify()
+
+
+@pytest.mark.usefixtures("receiver")
+def test_a_lease_that_has_ended_is_kept_until_another_process_takes_the_target(changing_place: ChangingPlace) -> None:
+    place = changing_place
+    outbox = open_outbox(place.warehouse, place.driver.pipeline, "crm")
+    token = take_lease(place.warehouse, outbox, 60)
+    [change, *_] = find_changes(place.warehouse, outbox, None)
+    lapse_leases(place.warehouse)
+    delivery = finish_plan(place.warehouse, outbox, token, begin_plan(place.warehouse, outbox, token, change, ""), 3)
+    assert delivery is not None
+    with place.warehouse.writing() as connection:
+        connection.execute(
+            delivery_batches.insert().values(
+                delivery_id=delivery.delivery_id, batch=0, last_key="", rows=0, state="acknowledged", attempts=1
+            )
+        )
+    [batch] = list_batches(place.warehouse, delivery)
+    assert not mark_sent(place.warehouse, outbox, token, batch, 60)  # its answer was late: the batch is acknowledged
+    lapse_leases(place.warehouse)
+    take_lease(place.warehouse, outbox, 60)
+    with pytest.raises(DeliveryTakenOver):
+        mark_sent(place.warehouse, outbox, token, batch, 60)
+
+
+def test_keys_of_targets_are_counted_as_under_the_former_secret_until_they_are_sent_again(
+    changing_place: ChangingPlace, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, current = "the first secret of private keys", "the second secret of private keys"
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", former)
+    place = changing_place
+    place.edit("updated_column: updated_at}", "updated_column: updated_at, private: {payment_id: hash}}")
+    deliver_all(place)
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY", current)
+    monkeypatch.setenv("PENSTOCK_PRIVATE_KEY_OLD", former)
+    assert deliver_all(place).intervals == 0
+
+    def count_former() -> list[int]:
+        keys = read_private_keys(load_settings(), "")
+        counted = count_keys(place.warehouse, keys, ["card-risk"])
+        return [each.former for each in counted if each.table == delivered_keys.name]
+
+    assert count_former() == [12]
+    for run in live_runs(place):
+        assert place.command("deliver", "run", run.run_id, "--again")[0] == 0
+    assert count_former() == [0]
+    assert len(receiver.rows) == 12
     place.verify()

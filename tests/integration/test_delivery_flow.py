@@ -1,14 +1,16 @@
 """The scoring flow delivers after it has published. A target that fails fails no run, and is told of once."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect.states import Failed
 
 from penstock.delivery import deliver
 from penstock.deployments.deploy.automations import define_automations
-from penstock.errors import SpecError
+from penstock.errors import KeyCollision, SpecError, TargetBusy
 from penstock.flows.score import score
 from penstock.ledger.reader import list_runs
 from penstock.report.card import run_card
@@ -17,6 +19,7 @@ from penstock.report.status_sections import build_status
 from penstock.spec.sandbox import as_sandbox
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks import events
+from penstock.tasks.deliveries import deliver as deliver_task
 from tests.changing_place import end_of
 from tests.conftest import Place
 from tests.receivers import receiving
@@ -77,6 +80,7 @@ def test_on_delivery_makes_an_automation_for_the_event() -> None:
     [
         ("columns: [score]", "columns: [items]", "`crm` in `deliver` names `items`, which is not stored"),
         ("score > 0.2", "items > 2", "`crm` in `deliver` names `items`, which is not stored"),
+        ("url: crm", "url: 'https://example.com/#here'", "an address has no fragment"),
         ("url: crm", "url: 'https://me:secret@example.com'", "no user and no password"),
         ("]\n", ", {kind: http, name: crm, url: crm}]\n", "two targets of the name `crm`"),
     ],
@@ -87,3 +91,20 @@ def test_a_spec_with_a_target_that_cannot_be_delivered_to_is_refused(old: str, n
         parse_pipeline((SPEC + start + new + end).encode(), "card-risk.yaml")
     assert mark
     assert told in str(refused.value)
+
+
+def test_a_target_of_a_pipeline_without_intervals_has_no_start() -> None:
+    text = re.sub(r"^interval:.*\n", "", SPEC, flags=re.M) + DELIVER.replace(
+        "url: crm", "url: crm, start: 2026-01-01T00:00:00Z"
+    )
+    with pytest.raises(SpecError, match="has a `start`, and the pipeline has no `interval`"):
+        parse_pipeline(text.encode(), "card-risk.yaml")
+
+
+def test_a_target_that_is_busy_is_left_to_the_process_that_has_it() -> None:
+    """It delivers what is live by now, so the task is not tried again."""
+    retries = deliver_task.retry_condition_fn
+    assert retries is not None
+    for error, again in ((TargetBusy("crm", None), False), (KeyCollision("warehouse", "reason"), True)):
+        assert retries(deliver_task, None, Failed(data=error)) is again
+    assert str(TargetBusy("crm", None)).startswith("another process delivers to `crm`. Deliver again later")

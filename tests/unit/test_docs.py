@@ -160,6 +160,10 @@ def place_promotion(part: dict[str, Any]) -> dict[str, Any]:
     return PROMOTING | {"promotion": part}
 
 
+def _interval_of_start(part: dict[str, Any]) -> dict[str, Any]:
+    return {"interval": INTERVAL} if "start" in part else {}
+
+
 PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]] = {
     "Pipeline": (BARE, lambda part: part),
     "IntervalSpec": (INTERVAL, lambda part: {"interval": part}),
@@ -202,7 +206,7 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
     "Budget": ({}, lambda part: {"budget": part}),
     "HttpDelivery": (
         {"kind": "http", "name": "crm", "url": "crm"},
-        lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}},
+        lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}} | _interval_of_start(part),
     ),
     "Labels": (
         LABELS,

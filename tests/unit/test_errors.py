@@ -22,6 +22,7 @@ def example(kind: type[errors.PenstockError]) -> errors.PenstockError:
         float: 0.25,
         str: "culprit",
         datetime: datetime(2026, 1, 2, tzinfo=UTC),
+        datetime | None: datetime(2026, 1, 2, tzinfo=UTC),
         tuple[str, ...]: ("culprit",),
         tuple[errors.Problem, ...]: (problem,),
         tuple[errors.Reading, ...]: (errors.Reading("culprit", "culprit"),),
