@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from penstock.cli.app import app
 from penstock.labels.performance import list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.migration_fills import FILLS
-from penstock.ledger.tables import performance
 from penstock.ledger.reader import list_runs
+from penstock.ledger.tables import performance
 from penstock.privacy.masking import make_masking
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.verify import verify_ledger
