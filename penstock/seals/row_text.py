@@ -6,6 +6,7 @@ decimal 5.00 are `5`. As in a SQLite file, NaN is NULL, and -0.0 is 0.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -20,6 +21,7 @@ from penstock.wording import write_decimal
 Kind = Literal["number", "flag", "day", "time", "text"]
 _FLAGS = {"1": "true", "True": "true", "true": "true", "0": "false", "False": "false", "false": "false"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER_TEXT = re.compile(r"[-+.0-9a-zA-Z]+", re.ASCII)
 
 
 def kind_of(kind: pa.DataType) -> Kind:
@@ -80,6 +82,8 @@ def _write_floats(column: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
 
 def _write_number(text: str) -> str | None:
     """Write a number that is given as text. None for NaN, and text that is no number as it is."""
+    if not _NUMBER_TEXT.fullmatch(text):  # Decimal reads `0.1_2` as well
+        return text
     try:
         number = Decimal(text)
     except InvalidOperation:

@@ -1,6 +1,7 @@
 """Check the seals of runs: find rows that were altered, removed or added since they were scored."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ from penstock.upkeep.sealed_tables import FoundTables, RunRows, count_rows, list
 
 CHECKED = ("published", "audited", "superseded", "withdrawn", "halted")
 """States of runs whose rows readers see, or may see."""
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)
+"""What a text that is no time or no JSON of its column raises."""
 MAY_BE_PRUNED = ("superseded", "withdrawn", "halted")
 Candidates = Callable[[RunRecord], Iterator[pa.Table]]
 """Yields rows whose keys a run may have scored."""
@@ -110,13 +113,18 @@ class SealCheck:
         with self.database.reading() as connection:
             tables = list_tables(connection, self.pipeline)
             counted = list(count_rows(connection, tables, self.pipeline.name, wanted))
-        found = self._read_runs(tables, counted)
+        found, unreadable = self._read_runs(tables, counted)
         sealed = [run for run in found if run.seal_root is not None and (self.pipeline.seal or self._is_mine(run))]
         began = min((run.started_at for run in sealed if not run.variant.startswith(SANDBOX)), default=None)
         place = _Tables(tables, began, bool(self.pipeline.seal or sealed))
         report = SealReport()
         if place.is_sealed:
             report.findings += [_describe_unknown(each, tables) for each in counted if not each.known]
+            report.findings += [
+                SealFinding(run_id, "", "", "run unreadable", None, 0, ())
+                for run_id in unreadable
+                if run_id == (wanted or run_id)
+            ]
             report.findings += [
                 SealFinding("", "", "", "other form", None, 0, (), name) for name in tables.strange if not wanted
             ]
@@ -127,16 +135,19 @@ class SealCheck:
                 report.add(self._check_run(run, place, [each for each in counted if each.run_id == run.run_id]))
         return report
 
-    def _read_runs(self, tables: FoundTables, counted: Sequence[RunRows]) -> list[RunRecord]:
-        """Return the runs of the pipeline, and all others that name its tables or have rows there, the oldest first."""
-        shown = select_runs().where(runs.c.state.in_(CHECKED))
+    def _read_runs(self, tables: FoundTables, counted: Sequence[RunRows]) -> tuple[list[RunRecord], list[str]]:
+        """Return the runs of the pipeline, and all others that name its tables or have rows there, the oldest first.
+
+        The second list has the IDs of those that cannot be read.
+        """
         mine = sa.or_(runs.c.pipeline == self.pipeline.name, runs.c.destination.in_(tables.own))
-        found = {run.run_id: run for run in fetch_runs(self.database, shown.where(mine))}
-        others = [each.run_id for each in counted if each.known and each.run_id not in found]
+        found, unreadable = _fetch_readable(self.database, mine)
+        known = {*(run.run_id for run in found), *unreadable}
+        others = list(dict.fromkeys(each.run_id for each in counted if each.known and each.run_id not in known))
         for at in range(0, len(others), 500):
-            some = shown.where(runs.c.run_id.in_(others[at : at + 500]))
-            found |= {run.run_id: run for run in fetch_runs(self.database, some)}
-        return sorted(found.values(), key=lambda run: (run.started_at, run.run_id))
+            more, spoilt = _fetch_readable(self.database, runs.c.run_id.in_(others[at : at + 500]))
+            found, unreadable = [*found, *more], [*unreadable, *spoilt]
+        return sorted(found, key=lambda run: (run.started_at, run.run_id)), unreadable
 
     def _check_run(self, run: RunRecord, tables: "_Tables", counted: Sequence[RunRows]) -> SealReport:
         """Check a run, and check it again before a fault is reported: it may be erased or pruned meanwhile."""
@@ -255,6 +266,20 @@ class _Tables:
     """When the first sealed run of them began. What a sandbox tries does not count."""
     is_sealed: bool
     """Whether the pipeline seals its rows, or did."""
+
+
+def _fetch_readable(database: Database, which: sa.ColumnElement[bool]) -> tuple[list[RunRecord], list[str]]:
+    """Return runs, and the IDs of those that cannot be read, for who writes to the ledger can write any text."""
+    query = select_runs().where(runs.c.state.in_(CHECKED), which)
+    with suppress(*_UNREADABLE):
+        return fetch_runs(database, query), []
+    with database.reading() as connection:
+        ids = connection.execute(sa.select(runs.c.run_id).where(runs.c.state.in_(CHECKED), which)).scalars().all()
+    found: dict[str, RunRecord] = {}
+    for run_id in ids:
+        with suppress(*_UNREADABLE):
+            found |= {run.run_id: run for run in fetch_runs(database, query.where(runs.c.run_id == run_id))}
+    return list(found.values()), [run_id for run_id in ids if run_id not in found]
 
 
 def _describe_unknown(rows: RunRows, tables: FoundTables) -> SealFinding:

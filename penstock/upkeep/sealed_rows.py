@@ -38,6 +38,7 @@ Fault = Literal[
     "not sealed",
     "key not set",
     "run unknown",
+    "run unreadable",
     "rows gone",
     "other form",
     "other root",

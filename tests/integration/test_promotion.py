@@ -165,7 +165,7 @@ def test_another_flow_run_leaves_an_answer_in_time_to_the_resumed_one(shop: Prom
     assert (shop.states(), shop.moves) == (["moved"], [("1", "2", "Ada")])
 
 
-def test_another_flow_run_leaves_the_question_the_question_alone_and_takes_over_from_a_dead_one(
+def test_another_flow_run_leaves_the_question_alone_and_takes_over_from_a_dead_one(
     shop: PromotingShop,
 ) -> None:
     shop.advance()

@@ -425,10 +425,14 @@ def test_planted_tables_and_places_do_not_end_the_check(sealed: Sealed) -> None:
     sealed.write("update card_risk_scores__history set score = 0 where payment_id = 100")
 
     report = sealed.check()
+    sealed.write("update penstock_runs set step_models = '{' where interval_key like '2026-01-01%'")
+    unreadable = sealed.check()
 
-    assert {(each.fault, each.table, each.keys) for each in report.findings} >= {
-        ("other form", "card_risk_scores__sandbox_x__history", ()),
-        ("altered", "", (key(100),)),
+    wanted = {("other form", "card_risk_scores__sandbox_x__history", ()), ("altered", "", (key(100),))}
+    assert {(each.fault, each.table, each.keys) for each in report.findings} >= wanted
+    assert {(each.fault, each.table, each.keys) for each in unreadable.findings} == {
+        *wanted,
+        ("run unreadable", "", ()),
     }
 
 

@@ -39,6 +39,7 @@ TEXTS = {
     "not sealed": "{rows} without seals, and an older run has them",
     "key not set": "{rows} sealed under the key {key_ids}, which is not set",
     "run unknown": "{rows} of a run that the ledger does not have",
+    "run unreadable": "what the ledger has of it cannot be read, so its rows were not checked",
     "rows gone": "the table of its rows is gone",
     "other form": "its form is not that of a history table, so its rows were not checked",
     "other root": "its root is another one than in the file",

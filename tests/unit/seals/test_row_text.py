@@ -24,6 +24,7 @@ def test_a_number_has_one_text_whatever_its_type() -> None:
     assert texts([5.0, -7.0, -0.0]) == ["5", "-7", "0"]
     assert texts([Decimal("5.00"), Decimal("-7"), Decimal("0.0")]) == ["5", "-7", "0"]
     assert texts(["5.0", "-7", "0E+3"], stated="number") == ["5", "-7", "0"]
+    assert texts(["0.1_2", " 5", "٥"], stated="number") == ["0.1_2", " 5", "٥"]  # SQLite stores such text
     assert texts([1e-7, 1e22, 0.1]) == ["0.0000001", "1" + "0" * 22, "0.1"]
     assert texts([float("nan"), float("inf"), -float("inf"), None]) == [None, "inf", "-inf", None]
 
