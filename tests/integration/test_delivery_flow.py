@@ -56,11 +56,13 @@ def test_the_flow_delivers_what_it_published_and_tells_once_of_a_target_that_fai
         assert "does not get its rows since" in str(build_status([status], end_of(2)))
 
         receiver.answer = lambda _: (200, {})
+        before = len(receiver.requests)
         score(str(place.spec), end="2026-01-04", return_state=True)
         assert len([each for each in sent if each["event"] == events.DELIVERY_FAILED]) == 1
         with place.warehouse.reading() as connection:
             rows = connection.exec_driver_sql("select count(*) from card_risk_scores where score > 0.2").scalar()
         assert len(receiver.rows) == rows
+        assert receiver.batches[before]["interval"]["start"] == "2026-01-03T00:00:00Z"  # the backlog makes it not late
         newest = list_runs(place.warehouse)[0]
         assert "Deliveries" in run_card(place.warehouse, newest.run_id)
         assert not [n for n in read_status(place.warehouse, pipeline, end_of(3)).needs if n.kind == "delivery"]
