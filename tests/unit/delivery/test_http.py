@@ -69,7 +69,7 @@ def test_a_request_is_signed_with_its_time_and_has_the_token() -> None:
     [
         ((503, {"Retry-After": "7"}), "503 Service Unavailable", True, 7.0),
         ((429, {"Retry-After": "soon"}), "429 Too Many Requests", True, None),
-        ((422, {}), "422 Unprocessable Entity", False, None),
+        ((409, {}), "409 Conflict", False, None),
         ((302, {"Location": "http://127.0.0.1:1/"}), "302 Found; redirects are not followed", False, None),
         ((0, {}), "the connection broke", True, None),
         (1.0, "no answer in time", True, None),
