@@ -166,7 +166,7 @@ def test_a_run_of_another_variant_does_not_go_live_with_its_version(place: Chang
 
     code, text = place.command("publish", "--pipeline", "card-risk", "--scored-by", "card-risk/1", "--dry-run")
 
-    assert (code, "nothing to publish" in text) == (0, True), text
+    assert (code, "no run of `card-risk` was scored by `card-risk/1`" in text) == (2, True), text
 
 
 def test_what_is_live_already_is_left_alone(place: ChangingPlace) -> None:
