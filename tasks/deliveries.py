@@ -8,8 +8,8 @@ from prefect import get_run_logger, task
 from penstock.delivery.deliver import Delivered
 from penstock.delivery.opening import open_outbox
 from penstock.errors import PenstockError, TargetBusy
-from penstock.ledger.deliveries import mark_announced
 from penstock.ledger.delivery_records import list_failing
+from penstock.ledger.delivery_targets import mark_announced
 from penstock.spec.pipeline import Pipeline
 from penstock.tasks.events import announce_delivery
 from penstock.tasks.inputs import whole

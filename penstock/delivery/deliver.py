@@ -14,29 +14,33 @@ from penstock.delivery.rows import digest, read_delivered, write_json, write_row
 from penstock.delivery.target import Reply, Target
 from penstock.errors import DeliveryTakenOver, TerminalError
 from penstock.ledger.deliveries import (
-    Batch,
-    Change,
-    Delivery,
-    Outbox,
     acknowledge,
     begin_plan,
-    count_rows,
     end_outdated,
-    find_changes,
-    find_open,
-    find_tried,
     finish,
     finish_plan,
-    list_batches,
     mark_sent,
-    read_not_before,
-    read_rows,
-    record_failure,
     record_reply,
+)
+from penstock.ledger.delivery_targets import (
+    read_not_before,
+    record_failure,
     record_success,
     release_lease,
     renew_lease,
     take_lease,
+)
+from penstock.ledger.outbox import (
+    Batch,
+    Change,
+    Delivery,
+    Outbox,
+    count_rows,
+    find_changes,
+    find_open,
+    find_tried,
+    list_batches,
+    read_rows,
 )
 from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows

@@ -20,7 +20,7 @@ import httpcore
 from penstock.delivery.target import Reply
 from penstock.errors import AddressRefused
 from penstock.interval import DataInterval
-from penstock.ledger.deliveries import Batch, Outbox, OutboxRow
+from penstock.ledger.outbox import Batch, Outbox, OutboxRow
 
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed. One of the others is final."""

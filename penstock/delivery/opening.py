@@ -7,8 +7,9 @@ from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.http import HttpTarget
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
-from penstock.ledger.deliveries import Outbox, find_change, record_failure
+from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
+from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from penstock.ledger.deliveries import Batch, Outbox, OutboxRow
+from penstock.ledger.outbox import Batch, Outbox, OutboxRow
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.ledger.deliveries import OPEN
+from penstock.ledger.outbox import OPEN
 from penstock.ledger.tables import (
     delivered_intervals,
     delivered_keys,

@@ -6,8 +6,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from penstock.ledger.deliveries import UNKNOWN, Outbox, lock_target, replace_open
+from penstock.ledger.deliveries import replace_open
+from penstock.ledger.delivery_targets import lock_target
 from penstock.ledger.destinations import destination_name
+from penstock.ledger.outbox import UNKNOWN, Outbox
 from penstock.ledger.tables import (
     delivered_intervals,
     delivered_keys,

@@ -12,16 +12,10 @@ import sqlalchemy as sa
 from penstock.delivery import deliver
 from penstock.delivery.opening import open_outbox
 from penstock.errors import DeliveryTakenOver, TargetBusy
-from penstock.ledger.deliveries import (
-    begin_plan,
-    find_changes,
-    finish_plan,
-    list_batches,
-    mark_sent,
-    release_lease,
-    take_lease,
-)
+from penstock.ledger.deliveries import begin_plan, finish_plan, mark_sent
 from penstock.ledger.delivery_records import list_failing
+from penstock.ledger.delivery_targets import release_lease, take_lease
+from penstock.ledger.outbox import find_changes, list_batches
 from penstock.ledger.reader import RunRecord, list_runs
 from penstock.ledger.tables import (
     delivered_intervals,

@@ -23,7 +23,7 @@ from penstock.delivery import http
 from penstock.delivery.http import HttpTarget, is_public, sign, write_body
 from penstock.errors import AddressRefused
 from penstock.interval import DataInterval
-from penstock.ledger.deliveries import Batch, Change, Delivery, Outbox, OutboxRow
+from penstock.ledger.outbox import Batch, Change, Delivery, Outbox, OutboxRow
 from tests.receivers import receiving
 
 OUTBOX = Outbox("card-risk", "main.card_risk_scores", "crm")
