@@ -27,7 +27,8 @@ from penstock.models.slices import count_slices, slice_rows
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, add_slices
-from penstock.spec.pipeline import FEATURES, MODEL, SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import FEATURES, MODEL, SCORES
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:

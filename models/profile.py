@@ -15,7 +15,8 @@ from penstock.models.columns import FeatureColumn, Numbers, read_column
 from penstock.models.manifest import Distribution, Feature, Manifest
 from penstock.run_types import BinCounts, ColumnBins, Profile
 from penstock.run_types.profiles import ProfileStage
-from penstock.spec.pipeline import FEATURES, SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import FEATURES, SCORES
 from penstock.spec.steps import ScoreStep
 
 _BLOCK_ROWS = 32_768

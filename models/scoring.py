@@ -18,7 +18,8 @@ from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner, count_released, failed_expectations, sample_rows
 from penstock.run_types import Features, Misfit, Partition, ScoredRows, ScoringRun, Validation, add_slices
 from penstock.spec.column_names import find_taken
-from penstock.spec.pipeline import FEATURES, MODEL, SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import FEATURES, MODEL, SCORES
 from penstock.spec.steps import SCORE
 
 if TYPE_CHECKING:

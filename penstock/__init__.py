@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from penstock.run_types import ModelPin, Validation, gather_receipts
     from penstock.settings import Settings, load_settings
     from penstock.spec.expectation import Expectation
+    from penstock.spec.interval import IntervalSpec
     from penstock.spec.parts import Budget, Notify, Retention, Schedule
-    from penstock.spec.pipeline import Destination, IntervalSpec, Pipeline
+    from penstock.spec.pipeline import Pipeline
+    from penstock.spec.pipeline_fields import Destination
     from penstock.spec.sources import (
         DeltaSource,
         FilesSource,
@@ -62,14 +64,14 @@ _HOMES = {
     "DataInterval": "penstock.interval",
     "Database": "penstock.database.connections",
     "DeltaSource": "penstock.spec.sources",
-    "Destination": "penstock.spec.pipeline",
+    "Destination": "penstock.spec.pipeline_fields",
     "Expectation": "penstock.spec.expectation",
     "FeaturesError": "penstock.errors",
     "FilesSource": "penstock.spec.sources",
     "Halted": "penstock.errors",
     "IcebergSource": "penstock.spec.sources",
     "IntervalBusy": "penstock.errors",
-    "IntervalSpec": "penstock.spec.pipeline",
+    "IntervalSpec": "penstock.spec.interval",
     "JsonTime": "penstock.spec.sources",
     "LogGroup": "penstock.spec.sources",
     "LogSource": "penstock.spec.sources",

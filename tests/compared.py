@@ -23,7 +23,7 @@ from penstock.report.paired_figures import compare_decision, compare_score
 from penstock.report.paired_rows import PairedRows
 from penstock.run.history_table import fit_rows, prepare
 from penstock.settings import Settings
-from penstock.spec.pipeline import Destination
+from penstock.spec.pipeline_fields import Destination
 
 PIPELINE = "hand-made"
 START = datetime(2026, 1, 1, tzinfo=UTC)

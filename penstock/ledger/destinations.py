@@ -13,7 +13,8 @@ from penstock.interval import DataInterval
 from penstock.ledger.tables import destinations, intervals, runs
 from penstock.run_types import interval_label
 from penstock.spec import parts
-from penstock.spec.pipeline import Destination, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.pipeline_fields import Destination
 
 LIVE = parts.LIVE
 VIEWS = ("", "_latest", "_reasons", "__reasons", "__history")

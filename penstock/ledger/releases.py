@@ -14,7 +14,7 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.quarantine import ENDED, QuarantinedRow
 from penstock.ledger.tables import quarantine, releases, runs
 from penstock.run_types import ScoringRun
-from penstock.spec.pipeline import KEY_IS_NULL, MODEL
+from penstock.spec.stages import KEY_IS_NULL, MODEL
 
 
 def waivable(row: QuarantinedRow) -> tuple[str, ...]:

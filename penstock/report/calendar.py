@@ -17,7 +17,8 @@ from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import touching
 from penstock.ledger.tables import runs
 from penstock.report.status import is_taken
-from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.spec.interval import IntervalSpec
+from penstock.spec.pipeline import Pipeline
 
 Standing = Literal["published", "restated", "halted", "failed", "missing", "running", "withdrawn", "skipped", "waiting"]
 STANDINGS: tuple[Standing, ...] = (

@@ -28,7 +28,8 @@ from penstock.ledger.tables import quarantine, runs
 from penstock.report.promotion_standing import PromotionStanding, describe_standing, read_standing
 from penstock.run.planning import plan_range
 from penstock.run_types import interval_label
-from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.spec.interval import IntervalSpec
+from penstock.spec.pipeline import Pipeline
 from penstock.spec.schedule_starts import next_start
 
 LATE = timedelta(minutes=15)

@@ -14,8 +14,8 @@ from penstock.quality import columns_needed, judge_shares, judge_whole
 from penstock.run.file_refusals import count_unread
 from penstock.run_types import LogNotes, Receipt, ScoringRun, Validation, Verdict, interval_label
 from penstock.spec.expectation_types import Outcome
-from penstock.spec.pipeline import FEATURES, SCORES
 from penstock.spec.sources import LogSource
+from penstock.spec.stages import FEATURES, SCORES
 from penstock.wording import plural
 
 VOLUME = "volume"

@@ -28,7 +28,7 @@ from penstock.run_types import (
 from penstock.spec.column_sources import find_column_sources
 from penstock.spec.drift import MODEL, Drift
 from penstock.spec.expectation_types import Outcome
-from penstock.spec.pipeline import FEATURES, SCORES
+from penstock.spec.stages import FEATURES, SCORES
 from penstock.wording import plural
 
 DRIFT = "drift"

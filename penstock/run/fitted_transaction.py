@@ -9,7 +9,7 @@ from penstock.database.bulk import BulkTransaction, bulk_transaction
 from penstock.database.connections import Database
 from penstock.errors import DatabaseUnavailable
 from penstock.run.history_table import keeps_types
-from penstock.spec.pipeline import Destination
+from penstock.spec.pipeline_fields import Destination
 
 Tables = tuple[sa.Table | None, ...]
 """The tables to append to. None: there are no rows for it."""

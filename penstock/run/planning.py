@@ -10,7 +10,8 @@ from penstock.interval import DataInterval, as_utc, covers, gaps, iso, merge, pa
 from penstock.ledger.coverage import Coverage
 from penstock.ledger.destinations import PlacedRun
 from penstock.run_types import Horizon, interval_key, interval_label
-from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.spec.interval import IntervalSpec
+from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
 Mode = Literal["due", "backfill", "restate", "release"]

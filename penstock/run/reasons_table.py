@@ -15,7 +15,7 @@ from penstock.database.types import sql_type
 from penstock.ledger.tables import runs
 from penstock.run.history_table import ADVISORY_LOCK, HistoryRunId, execute_all, match_existing, takes
 from penstock.run.retype import history_key
-from penstock.spec.pipeline import Destination
+from penstock.spec.pipeline_fields import Destination
 
 UNEXPLAINED = 0
 """Rank of the one row of a key that says in its text why there are no reasons."""

@@ -46,8 +46,9 @@ from penstock.sources.parquet import POSITION
 from penstock.sources.relation import Relation
 from penstock.sources.sql import sql_relation
 from penstock.spec.parts import write_grain
-from penstock.spec.pipeline import SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import ROW_ID, ColumnSource, DeltaSource, FilesSource, IcebergSource, LogSource, SqlSource
+from penstock.spec.stages import SCORES
 from penstock.wording import plural
 
 CONTRACT = "contract"

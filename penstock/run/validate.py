@@ -34,7 +34,8 @@ from penstock.run_types import (
     Waivers,
     interval_label,
 )
-from penstock.spec.pipeline import FEATURES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import FEATURES
 
 
 def validate_partition(

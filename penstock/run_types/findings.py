@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from penstock.spec.expectation_types import Outcome, Severity
-from penstock.spec.pipeline import KEY_IS_NULL
+from penstock.spec.stages import KEY_IS_NULL
 
 Unit = Literal["rows", "lines", "values"]
 """What a validation counts: rows, lines of a log, or the values of a whole column."""

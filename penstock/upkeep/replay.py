@@ -33,7 +33,8 @@ from penstock.run_types import ColumnProfile, Validation, Verdict
 from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.drift import Drift
 from penstock.spec.expectation import Expectation
-from penstock.spec.pipeline import SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import SCORES
 
 
 @dataclass(frozen=True)

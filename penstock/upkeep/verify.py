@@ -33,7 +33,7 @@ from penstock.ledger.tables import (
 from penstock.run.history_table import HistoryRunId, history_name
 from penstock.run.reasons_table import REASON, UNEXPLAINED, is_explained, is_over_budget, reasons_name
 from penstock.run_types import SHADOW, interval_key
-from penstock.spec.pipeline import SCORES
+from penstock.spec.stages import SCORES
 from penstock.upkeep.delivery_invariants import find_broken_deliveries
 from penstock.upkeep.erasure import count_forgotten
 from penstock.wording import plural

@@ -267,7 +267,7 @@ class _Check:
     def build_features(self, samples: dict[str, Sample]) -> "pa.Table | None":
         from penstock.run.cut_check import check_cut
         from penstock.run.features import build_features
-        from penstock.spec.pipeline import FEATURES
+        from penstock.spec.stages import FEATURES
 
         others = {name: sample.rows for name, sample in samples.items() if name != self.pipeline.primary}
         primary = samples[self.pipeline.primary]
@@ -358,7 +358,7 @@ class _Check:
         from penstock.errors import MissingColumns
         from penstock.privacy.masking import MaskingPolicy
         from penstock.run.partition_options import PartitionOptions
-        from penstock.spec.pipeline import SCORES
+        from penstock.spec.stages import SCORES
 
         primary = samples[self.pipeline.primary]
         known = tuple(dict.fromkeys((*features.column_names, *primary.rows.column_names)))

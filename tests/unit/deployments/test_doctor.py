@@ -32,7 +32,8 @@ from penstock.deployments.doctor.server import Exposure, judge_access, measure_e
 from penstock.deployments.doctor.stores import check_pipeline_model, check_store
 from penstock.errors import ModelNotFound, SettingsError
 from penstock.settings import Settings
-from penstock.spec.pipeline import IntervalSpec, Pipeline
+from penstock.spec.interval import IntervalSpec
+from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC, train_model
 

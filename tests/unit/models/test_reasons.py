@@ -15,7 +15,8 @@ from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import Quarantiner
 from penstock.run_types import FailedExpectation, Features, Misfit, NullKey, Refusal
-from penstock.spec.pipeline import MODEL, SCORES, Pipeline
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.stages import MODEL, SCORES
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC, payments
 from tests.steps import STEPS, train_steps

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from penstock.errors import SpecError
 from penstock.interval import Grid
+from penstock.spec.interval import IntervalSpec
 from penstock.spec.parts import write_grain
-from penstock.spec.pipeline import IntervalSpec
 from penstock.spec.yaml_file import parse_pipeline
 from tests.shop import SPEC
 
