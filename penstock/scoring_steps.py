@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from penstock.database.connections import Connector, Database
-from penstock.errors import DestinationTaken, Halted, IntervalBusy, SandboxRefused, SourceError
+from penstock.errors import Halted, IntervalBusy, SourceError
 from penstock.interval import DataInterval
 from penstock.ledger import claims, writer
 from penstock.ledger.coverage import read_coverage
@@ -46,6 +46,7 @@ from penstock.run.extract import (
 from penstock.run.load import count_rows, load_partition
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.planning import Mode, Plan, PlannedInterval, PlanRequest, plan_intervals
+from penstock.run.sandbox_check import check_sandbox
 from penstock.run.schema_contract import Comparison, compare_outputs, compare_sources, keep_contract, refuse_breaks
 from penstock.run_types import (
     NO_CHALLENGERS,
@@ -67,11 +68,8 @@ from penstock.seals.keys import read_seal_keys
 from penstock.seals.stored import record_root, require_newest_key
 from penstock.settings import Settings
 from penstock.sources import fix_versions
-from penstock.sources.logs.landed import is_landed
 from penstock.sources.text.staged_folders import remove_ended, remove_folder, staged_runs
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.sandbox import find_production
-from penstock.spec.sources import LogSource
 from penstock.spec.steps import ScoreStep
 
 if TYPE_CHECKING:
@@ -147,7 +145,7 @@ class ScoringSteps:
         horizon = source_horizon(pipeline, connect)  # before any rows are read
         refuse_others(self.warehouse, pipeline)
         if pipeline.is_sandbox:
-            self._check_sandbox()
+            check_sandbox(self.warehouse, pipeline)
         coverage = read_coverage(self.warehouse, pipeline)
         released = {} if pipeline.is_sandbox else pending_releases(self.warehouse, pipeline.name)
 
@@ -165,23 +163,6 @@ class ScoringSteps:
             refuse_breaks(pipeline, None, list(compare_sources(pipeline, None, connect, (), contracts)))
             raise
         return replace(found, passed_over=0) if pipeline.is_sandbox else found
-
-    def _check_sandbox(self) -> None:
-        """Refuse a sandbox whose spec has another name than the pipeline beside it, or that lacks landed lines.
-
-        Raises:
-            SandboxRefused: its name is another one, or the pipeline has landed no lines of a log source.
-        """
-        pipeline, name = self.pipeline, self.pipeline.destination.sandbox
-        try:
-            refuse_others(self.warehouse, find_production(pipeline))
-        except DestinationTaken as taken:
-            reason = f"stands beside `{taken.table}`, which belongs to `{taken.owner}`, and its spec has another name"
-            raise SandboxRefused(name, reason, f"Write `name: {taken.owner}` in the changed spec.") from None
-        for source, declared in pipeline.sources.items():
-            if isinstance(declared, LogSource) and not is_landed(self.warehouse, pipeline.name, source):
-                reason = f"reads the lines of `{source}` that `{pipeline.name}` has landed, and there are none"
-                raise SandboxRefused(name, reason, f"Run `penstock run {pipeline.name}` first.")
 
     def abandon_dead_runs(self) -> list[UnfinishedRun]:
         """Mark the pipeline's runs whose lease has ended as abandoned. Return those that a person must start again."""

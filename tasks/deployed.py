@@ -23,7 +23,7 @@ from prefect.client.schemas.sorting import DeploymentSort, FlowRunSort
 from prefect.context import _deployment_id
 
 from penstock.interval import iso
-from penstock.report.status import Pause, ScheduleState
+from penstock.report.needs import Pause, ScheduleState
 
 PENSTOCK_TAG = "penstock"
 """The tag of all our deployments."""

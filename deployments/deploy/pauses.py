@@ -11,7 +11,7 @@ from penstock.deployments.deploy.definition import Definition
 from penstock.deployments.deploy.reconcile import read_existing
 from penstock.errors import SettingsError, nearest
 from penstock.interval import iso
-from penstock.report.status import Pause
+from penstock.report.needs import Pause
 from penstock.report.status_sections import describe_pause
 from penstock.tasks.deployed import collects_labels, is_scoring, list_versions, pause_variable
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
-    from penstock.report.status import Pause
+    from penstock.report.needs import Pause
     from penstock.settings import Settings
 
 LONGEST_REASON = 500
@@ -51,7 +51,7 @@ def pause(
     settings = open_settings()
     with deployed_pipelines(settings, pipelines) as (client, deployments):
         from penstock.deployments.deploy.pauses import pause_schedule
-        from penstock.report.status import Pause
+        from penstock.report.needs import Pause
         from penstock.report.status_sections import describe_pause
 
         made = Pause(reason, find_user_name(), datetime.now(UTC).replace(microsecond=0))

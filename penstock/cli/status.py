@@ -13,7 +13,8 @@ from penstock.errors import PenstockError, SpecError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from penstock.report.status import PipelineStatus, ScheduleState
+    from penstock.report.needs import ScheduleState
+    from penstock.report.status import PipelineStatus
     from penstock.settings import Settings
     from penstock.spec.pipeline import Pipeline
 

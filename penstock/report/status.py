@@ -13,10 +13,8 @@ from penstock.database.connections import Database
 from penstock.errors import OverlappingRuns
 from penstock.interval import DataInterval, covers
 from penstock.labels.trend import PerformanceTrend, read_trend
-from penstock.ledger.acceptance import accept_command, list_acceptable
+from penstock.ledger.acceptance import list_acceptable
 from penstock.ledger.coverage import NOTHING_DONE, Coverage, read_coverage
-from penstock.ledger.dead_runs import UnfinishedRun
-from penstock.ledger.delivery_records import list_failing
 from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.drift_answers import DriftEpisode, lasting_episodes
 from penstock.ledger.migrations import has_ledger
@@ -25,15 +23,14 @@ from penstock.ledger.reader import RunRecord, fetch_runs, select_runs
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.sandboxes import Sandbox, list_sandboxes
 from penstock.ledger.tables import quarantine, runs
-from penstock.report.promotion_standing import PromotionStanding, describe_standing, read_standing
+from penstock.report.needs import Facts, Need, Pause, ScheduleState, Unresolved, list_needs
+from penstock.report.promotion_standing import PromotionStanding, read_standing
 from penstock.run.planning import plan_range
 from penstock.run_types import interval_label
 from penstock.spec.interval import IntervalSpec
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.schedule_starts import next_start
 
-LATE = timedelta(minutes=15)
-"""How long after a start that should have scored an interval it is late."""
 DAYS = 7
 MOST_UNRESOLVED = 200
 """Newest unresolved runs of a pipeline that are looked at."""
@@ -42,56 +39,6 @@ _UNPUBLISHED = ("halted", "failed", "abandoned", "running")
 Mark = Literal["published", "halted", "failed", "missing", "withdrawn", "running", "none"]
 MARKS: tuple[Mark, ...] = ("halted", "failed", "missing", "running", "withdrawn", "published", "none")
 """The worst first: a day shows the worst of its intervals."""
-NeedKind = Literal[
-    "halted",
-    "failed",
-    "restate",
-    "late",
-    "no schedule",
-    "not started",
-    "overlap",
-    "released",
-    "drift",
-    "answer",
-    "delivery",
-]
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Who paused a schedule, when and why. Without a reason it was paused in Prefect itself, or in the spec."""
-
-    reason: str = ""
-    by: str = ""
-    since: datetime | None = None
-    in_spec: bool = False
-    """Whether the spec says `active: false`."""
-
-
-@dataclass(frozen=True)
-class ScheduleState:
-    """A pipeline's schedule on a Prefect server."""
-
-    next_run: datetime | None
-    pause: Pause | None
-
-
-@dataclass(frozen=True)
-class Need:
-    """Something that waits for a person."""
-
-    kind: NeedKind
-    command: str
-    """The command for it."""
-    interval: str = ""
-    run_id: str = ""
-    since: datetime | None = None
-    why: str = ""
-    """The run's own error, the refusal, or the columns of `drift`."""
-    number: int = 1
-    """Intervals, rows of `released`, or columns of `drift`."""
-    accept: str = ""
-    """The command that publishes a halted run as it is. Empty if that is not possible."""
 
 
 @dataclass(frozen=True)
@@ -143,18 +90,6 @@ class PipelineStatus:
     """The newest question about the model's alias. None: nobody was asked, or there is no `promotion`."""
 
 
-@dataclass(frozen=True)
-class _Unresolved:
-    """The last run of an interval, which did not publish it."""
-
-    run: RunRecord
-    state: Literal["halted", "failed", "abandoned", "running"]
-    stands: bool
-    """Whether an earlier run of the interval is published."""
-    acceptable: bool
-    """Whether the audit halted it, and `penstock accept` can publish it."""
-
-
 def read_status(
     database: Database, pipeline: Pipeline, now: datetime, zone: str = "UTC", state: ScheduleState | None = None
 ) -> PipelineStatus:
@@ -173,7 +108,7 @@ def read_status(
     missing = [interval for interval in missing if interval not in running]
     last = _find_last(database, pipeline) if known else None
     pause = _find_pause(pipeline, state)
-    facts = _Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
+    facts = Facts(pipeline, now, tuple(missing), tuple(unresolved), last, pause)
     promotion = read_standing(database, pipeline, now) if known else None
     spec = pipeline.interval
     days = _list_days(now, zone)
@@ -196,14 +131,7 @@ def read_status(
         quarantined_rows=_count_quarantined(database, pipeline.name, now - DAYS * timedelta(days=1)) if known else 0,
         released_rows=released,
         week=tuple(_mark_days(days, marks, zone)),
-        needs=(
-            *_need_answer(pipeline, promotion),
-            *_list_needs(facts, state),
-            *overlap,
-            *_need_release(facts, released),
-            *_need_look_at_drift(facts, drifting),
-            *_need_deliveries(database, pipeline),
-        ),
+        needs=(*overlap, *list_needs(database, facts, state, promotion, released, drifting)),
         drift=drifting,
         performance=read_trend(database, pipeline) if known else None,
         sandboxes=tuple(list_sandboxes(database, pipeline.name)) if known else (),
@@ -221,19 +149,6 @@ def _has_runs(database: Database, pipeline: Pipeline) -> bool:
         return bool(connection.execute(sa.select(ours)).scalar_one())
 
 
-@dataclass(frozen=True)
-class _Facts:
-    pipeline: Pipeline
-    now: datetime
-    missing: tuple[DataInterval, ...]
-    unresolved: tuple[_Unresolved, ...]
-    last: RunRecord | None
-    pause: Pause | None
-
-    def find(self, state: str) -> list[_Unresolved]:
-        return [each for each in self.unresolved if each.state == state]
-
-
 def _find_pause(pipeline: Pipeline, state: ScheduleState | None) -> Pause | None:
     """Return the pause that the server knows. Without a server, a schedule is paused if its spec says so."""
     stopped = pipeline.schedule is not None and pipeline.schedule.active is False
@@ -242,7 +157,7 @@ def _find_pause(pipeline: Pipeline, state: ScheduleState | None) -> Pause | None
     return Pause(in_spec=True) if stopped and state.pause == Pause() else state.pause
 
 
-def _find_next(facts: _Facts, state: ScheduleState | None) -> datetime | None:
+def _find_next(facts: Facts, state: ScheduleState | None) -> datetime | None:
     if facts.pipeline.schedule is None or facts.pause:
         return None
     return state.next_run if state else next_start(facts.pipeline.schedule, facts.now)
@@ -266,9 +181,7 @@ def is_taken(interval: DataInterval, spec: IntervalSpec, now: datetime) -> bool:
     return spec.catch_up == "all" or interval.end >= spec.grid.align_down(now - spec.delay)
 
 
-def _find_unresolved(
-    database: Database, pipeline: Pipeline, coverage: Coverage, now: datetime
-) -> Iterator[_Unresolved]:
+def _find_unresolved(database: Database, pipeline: Pipeline, coverage: Coverage, now: datetime) -> Iterator[Unresolved]:
     """Yield the last run of each interval that it did not publish, the newest first."""
     later = runs.alias("later")
     same = (later.c[name] == runs.c[name] for name in ("pipeline", "interval_key", "variant"))
@@ -288,7 +201,7 @@ def _find_unresolved(
         if run.interval and any(covers(out, run.interval) for out in coverage.withdrawn):
             continue
         stands = any(covers(r.interval, run.interval) for r in live)
-        yield _Unresolved(run, state, stands, run.run_id in acceptable)
+        yield Unresolved(run, state, stands, run.run_id in acceptable)
 
 
 def _find_last(database: Database, pipeline: Pipeline) -> RunRecord | None:
@@ -314,94 +227,13 @@ def _count_quarantined(database: Database, pipeline: str, since: datetime) -> in
         return int(connection.execute(held).scalar_one())
 
 
-def _list_needs(facts: _Facts, state: ScheduleState | None) -> Iterator[Need]:
-    name = facts.pipeline.name
-    told: set[DataInterval | None] = set()
-    for each in facts.unresolved:
-        run, label = each.run, interval_label(each.run.interval)
-        since = run.finished_at or run.started_at
-        if each.stands and run.reason == "restate" and each.state in ("failed", "abandoned") and run.interval:
-            again = UnfinishedRun(run.run_id, name, run.interval, run.reason).command
-            yield Need("restate", again, label, run.run_id, since, run.error or "")
-        elif each.state in ("halted", "failed"):
-            told.add(run.interval)
-            show, accept = f"penstock show {run.run_id[:8]}", accept_command(run.run_id) if each.acceptable else ""
-            yield Need(each.state, show, label, run.run_id, since, run.error or "", accept=accept)
-    yield from _need_start(facts, [interval for interval in facts.missing if interval not in told])
-    if state and state.next_run and state.next_run < facts.now - LATE:
-        yield Need("not started", "penstock doctor", since=state.next_run)
-
-
-def _need_start(facts: _Facts, waiting: Sequence[DataInterval]) -> Iterator[Need]:
-    """Say that a run is wanted: there is no schedule, or its starts have scored nothing. A pause is somebody's will."""
-    pipeline, schedule, spec = facts.pipeline, facts.pipeline.schedule, facts.pipeline.interval
-    start = f"penstock run {pipeline.name}"
-    if facts.pause or facts.find("running"):
-        return
-    if spec is None:
-        expected = next_start(schedule, facts.last.started_at) if schedule and facts.last else None
-        if expected and expected + LATE < facts.now and not facts.unresolved:
-            yield Need("late", start, since=expected)
-        elif schedule is None and facts.last is None and not facts.unresolved:
-            yield Need("no schedule", start, number=0)
-        return
-    if not waiting:
-        return
-    due = waiting[0].end + spec.delay
-    if schedule is None:
-        yield Need("no schedule", start, waiting[0].label, since=due, number=len(waiting))
-        return
-    expected = next_start(schedule, due - timedelta(microseconds=1))
-    if expected and expected + LATE < facts.now:
-        yield Need("late", start, waiting[0].label, since=expected, number=len(waiting))
-
-
-def _need_answer(pipeline: Pipeline, promotion: PromotionStanding | None) -> tuple[Need, ...]:
-    """Somebody must fill in the form of a promotion."""
-    if promotion is None or not promotion.waits or pipeline.model is None:
-        return ()
-    why = describe_standing(promotion)
-    return (Need("answer", f"penstock models gate {pipeline.model.name}", since=promotion.asked_at, why=why),)
-
-
-def _need_release(facts: _Facts, released: int) -> tuple[Need, ...]:
-    """Released rows wait for the next run, which somebody must start where there is no schedule."""
-    if not released or (facts.pipeline.schedule and not facts.pause):
-        return ()
-    return (Need("released", f"penstock run {facts.pipeline.name}", number=released),)
-
-
-def _need_look_at_drift(facts: _Facts, drifting: Sequence[DriftEpisode]) -> tuple[Need, ...]:
-    """Drift waits for a person until it is acknowledged, or while a snooze lasts. A note of severity info does not."""
-    waiting = [each for each in drifting if each.severity != "info" and not each.is_answered(facts.now)]
-    if not waiting:
-        return ()
-    first = min(waiting, key=lambda each: each.began_at)
-    columns = ", ".join(f"`{each.column}`" for each in waiting)
-    command, where = f"penstock monitor drift {facts.pipeline.name}", interval_label(first.interval)
-    return (Need("drift", command, where, first.run_id, first.began_at, columns, len(waiting)),)
-
-
-def _need_deliveries(database: Database, pipeline: Pipeline) -> Iterator[Need]:
-    """A target does not get its rows. One that the spec no longer has, or of a former table, is not waited for."""
-    named = {target.name for target in pipeline.deliver}
-    if not named:
-        return
-    with database.reading() as connection:
-        here = destination_name(connection, pipeline.destination)
-    for failing in list_failing(database, pipeline.name):
-        if failing.target in named and failing.destination == here:
-            command, why = f"penstock deliver list {pipeline.name}", f"`{failing.target}`: {failing.error}"
-            yield Need("delivery", command, since=failing.since, why=why)
-
-
 def _list_days(now: datetime, zone: str) -> tuple[date, ...]:
     today = now.astimezone(ZoneInfo(zone)).date()
     return tuple(today - (DAYS - 1 - number) * timedelta(days=1) for number in range(DAYS))
 
 
 def _mark_intervals(
-    spec: IntervalSpec, facts: _Facts, coverage: Coverage, days: Sequence[date]
+    spec: IntervalSpec, facts: Facts, coverage: Coverage, days: Sequence[date]
 ) -> Iterator[tuple[datetime, Mark]]:
     """Yield when each interval of the week became due, and how it stands."""
     begin = datetime.combine(days[0], time(), UTC) - timedelta(days=1) - spec.delay
@@ -426,7 +258,7 @@ def _is_inside(interval: DataInterval, spans: Sequence[DataInterval]) -> bool:
     return any(span.covers(interval) for span in reversed(spans))
 
 
-def _mark_runs(database: Database, facts: _Facts, days: Sequence[date], known: bool) -> Iterator[tuple[datetime, Mark]]:
+def _mark_runs(database: Database, facts: Facts, days: Sequence[date], known: bool) -> Iterator[tuple[datetime, Mark]]:
     """Yield when each run of the week began, and how it ended."""
     begin = datetime.combine(days[0], time(), UTC) - timedelta(days=1)
     query = sa.select(runs.c.started_at, runs.c.state).where(

@@ -21,7 +21,8 @@ from penstock.report.blocks import (
     Trend,
 )
 from penstock.report.drift import describe_answer
-from penstock.report.status import DAYS, Mark, Need, Pause, PipelineStatus
+from penstock.report.needs import Need, Pause
+from penstock.report.status import DAYS, Mark, PipelineStatus
 from penstock.run_types import interval_label
 from penstock.spec.parts import write_duration
 from penstock.timezones import describe_moment

@@ -8,7 +8,7 @@ import httpx
 from penstock.database.connections import Database
 from penstock.ledger.promotions import PromotionRecord
 from penstock.ledger.reader import RunRecord
-from penstock.report.status import ScheduleState
+from penstock.report.needs import ScheduleState
 from penstock.spec.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,8 @@ from penstock.cli.app import app
 from penstock.database.connections import Database, open_database
 from penstock.interval import DataInterval, iso
 from penstock.ledger.tables import runs
-from penstock.report.status import DayMark, Mark, Pause, PipelineStatus, ScheduleState, read_status
+from penstock.report.needs import Pause, ScheduleState
+from penstock.report.status import DayMark, Mark, PipelineStatus, read_status
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import parse_pipeline
 from tests.conftest import DIALECTS

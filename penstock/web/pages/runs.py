@@ -11,8 +11,9 @@ from penstock.delivery.opening import DeliveryNote, deliver_live
 from penstock.errors import PenstockError
 from penstock.ledger.reader import RunRecord
 from penstock.report.document import read_document
+from penstock.report.needs import Need
 from penstock.report.sections import build_sections
-from penstock.report.status import Need, read_status
+from penstock.report.status import read_status
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.acceptance import accept_run, describe_left_halted, list_overruled, plan_acceptance
