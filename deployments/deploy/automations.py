@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -174,23 +175,14 @@ def apply_automations(
     return tuple(changes)
 
 
+_RUN = "{{ event.payload.message }}\n\nRun {{ event.payload.run_id }}, model {{ event.payload.model }}." + LINK
+
+
 def _on_halt(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    names = tuple(dict.fromkeys(pipeline.notify.on_halt))
-    return AutomationCore(
-        name=_names(pipeline.name)[0],
-        description=f"Notifies {', '.join(names)} when a gate halts an interval of {pipeline.name}.",
-        tags=[TAG],
-        trigger=_own_event(pipeline, "penstock.run.halted"),
-        actions=[
-            SendNotification(
-                block_document_id=blocks[name],
-                subject=f"{pipeline.name} halted: {{{{ event.payload.interval }}}}",
-                body="{{ event.payload.message }}\n\nRun {{ event.payload.run_id }}, model {{ event.payload.model }}."
-                + LINK,
-            )
-            for name in names
-        ],
-    )
+    subject = f"{pipeline.name} halted: {{{{ event.payload.interval }}}}"
+    when = f"a gate halts an interval of {pipeline.name}"
+    told = _tell(pipeline.notify.on_halt, blocks, when, subject, _RUN)
+    return AutomationCore(name=_names(pipeline.name)[0], trigger=_own_event(pipeline, "penstock.run.halted"), **told)
 
 
 def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
@@ -199,7 +191,6 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
     A flow run that failed says so by an event of ours. Prefect ends the others as Crashed: those of a process that
     died, did not start or could not import the flow.
     """
-    names = tuple(dict.fromkeys(pipeline.notify.on_failure))
     died = EventTrigger(
         expect={"prefect.flow-run.Crashed", "prefect.flow-run.TimedOut"},
         match={"prefect.resource.id": "prefect.flow-run.*"},
@@ -208,77 +199,45 @@ def _on_failure(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCor
             {"prefect.resource.role": "flow", "prefect.resource.name": "score"},
         ],
     )
-    failed = _own_event(pipeline, FLOW_RUN_FAILED)
-    return AutomationCore(
-        name=_names(pipeline.name)[1],
-        description=f"Notifies {', '.join(names)} when a run of {pipeline.name} fails or its process dies.",
-        tags=[TAG],
-        trigger=CompoundTrigger(require="any", triggers=[failed, died]),
-        actions=[
-            SendNotification(
-                block_document_id=blocks[name],
-                subject=f"{pipeline.name} failed: {{{{ flow_run.name }}}}",
-                body="{{ event.payload.message or flow_run.state.message }}\n\n"
-                "Published intervals stay as they are, and the next run tries the missing ones again." + LINK,
-            )
-            for name in names
-        ],
+    trigger = CompoundTrigger(require="any", triggers=[_own_event(pipeline, FLOW_RUN_FAILED), died])
+    subject = f"{pipeline.name} failed: {{{{ flow_run.name }}}}"
+    body = (
+        "{{ event.payload.message or flow_run.state.message }}\n\n"
+        "Published intervals stay as they are, and the next run tries the missing ones again." + LINK
     )
+    when = f"a run of {pipeline.name} fails or its process dies"
+    told = _tell(pipeline.notify.on_failure, blocks, when, subject, body)
+    return AutomationCore(name=_names(pipeline.name)[1], trigger=trigger, **told)
 
 
 def _on_drift(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    names = tuple(dict.fromkeys(pipeline.notify.on_drift))
-    return AutomationCore(
-        name=_names(pipeline.name)[2],
-        description=f"Notifies {', '.join(names)} when a column of {pipeline.name} begins to drift.",
-        tags=[TAG],
-        trigger=_own_event(pipeline, "penstock.run.drifted"),
-        actions=[
-            SendNotification(
-                block_document_id=blocks[name],
-                subject=f"{pipeline.name} drifts: {{{{ event.payload.interval }}}}",
-                body="{{ event.payload.message }}\n\nRun {{ event.payload.run_id }}, model {{ event.payload.model }}."
-                + LINK,
-            )
-            for name in names
-        ],
-    )
+    subject = f"{pipeline.name} drifts: {{{{ event.payload.interval }}}}"
+    when = f"a column of {pipeline.name} begins to drift"
+    told = _tell(pipeline.notify.on_drift, blocks, when, subject, _RUN)
+    return AutomationCore(name=_names(pipeline.name)[2], trigger=_own_event(pipeline, "penstock.run.drifted"), **told)
 
 
 def _on_performance(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    names = tuple(dict.fromkeys(pipeline.notify.on_performance))
-    return AutomationCore(
-        name=_names(pipeline.name)[3],
-        description=f"Notifies {', '.join(names)} when the performance of {pipeline.name} goes beyond a limit.",
-        tags=[TAG],
-        trigger=_own_event(pipeline, PERFORMANCE_ALERT),
-        actions=[
-            SendNotification(
-                block_document_id=blocks[name],
-                subject=f"{pipeline.name}: {{{{ event.payload.metric }}}} beyond its limit",
-                body="{{ event.payload.message }}\n\nSee `penstock monitor performance " + pipeline.name + "`.",
-            )
-            for name in names
-        ],
-    )
+    subject = f"{pipeline.name}: {{{{ event.payload.metric }}}} beyond its limit"
+    body = "{{ event.payload.message }}\n\nSee `penstock monitor performance " + pipeline.name + "`."
+    when = f"the performance of {pipeline.name} goes beyond a limit"
+    told = _tell(pipeline.notify.on_performance, blocks, when, subject, body)
+    return AutomationCore(name=_names(pipeline.name)[3], trigger=_own_event(pipeline, PERFORMANCE_ALERT), **told)
 
 
 def _on_delivery(pipeline: Pipeline, blocks: Mapping[str, UUID]) -> AutomationCore:
-    names = tuple(dict.fromkeys(pipeline.notify.on_delivery))
-    return AutomationCore(
-        name=_names(pipeline.name)[4],
-        description=f"Notifies {', '.join(names)} when a target of {pipeline.name} does not get its rows.",
-        tags=[TAG],
-        trigger=_own_event(pipeline, DELIVERY_FAILED),
-        actions=[
-            SendNotification(
-                block_document_id=blocks[name],
-                subject=f"{pipeline.name}: {{{{ event.payload.target }}}} does not get its rows",
-                body="{{ event.payload.message }}\n\nSee `penstock deliver list " + pipeline.name + "`.",
-            )
-            for name in names
-        ],
-    )
+    subject = f"{pipeline.name}: {{{{ event.payload.target }}}} does not get its rows"
+    body = "{{ event.payload.message }}\n\nSee `penstock deliver list " + pipeline.name + "`."
+    when = f"a target of {pipeline.name} does not get its rows"
+    told = _tell(pipeline.notify.on_delivery, blocks, when, subject, body)
+    return AutomationCore(name=_names(pipeline.name)[4], trigger=_own_event(pipeline, DELIVERY_FAILED), **told)
+
+
+def _tell(asked: Sequence[str], blocks: Mapping[str, UUID], when: str, subject: str, body: str) -> dict[str, Any]:
+    """Return the parts of an automation that sends a message through each of the blocks."""
+    names = tuple(dict.fromkeys(asked))
+    messages = [SendNotification(block_document_id=blocks[name], subject=subject, body=body) for name in names]
+    return {"description": f"Notifies {', '.join(names)} when {when}.", "tags": [TAG], "actions": messages}
 
 
 def _own_event(pipeline: Pipeline, event: str) -> EventTrigger:

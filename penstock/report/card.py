@@ -27,6 +27,7 @@ from penstock.report.blocks import (
 )
 from penstock.report.chart import describe_histogram, draw_histogram
 from penstock.report.document import read_document
+from penstock.report.marks import MARKS
 from penstock.report.sections import build_sections, describe_models
 from penstock.report.trend_picture import describe_trend, draw_trend
 from penstock.run.plan_notes import (
@@ -44,20 +45,6 @@ LinkTo = Callable[[str], str]
 """Makes the address of a flow run's page from its id."""
 
 _BREAK = "<br>"
-_MARKS = {
-    "published": "✓",
-    "audited": "•",
-    "passed": "✓",
-    "vacuous": "∅",
-    "noted": "•",
-    "quarantined": "⚠",
-    "halted": "✗",
-    "failed": "✗",
-    "abandoned": "✗",
-    "critical": "✗",
-    "warning": "⚠",
-    "info": "•",
-}
 
 
 def run_card(database: Database, run_id: str, link_to: LinkTo | None = None) -> str:
@@ -178,7 +165,7 @@ def _inline(part: Inline, link_to: LinkTo | None) -> str:
 
 
 def _mark(status: Status) -> str:
-    return f"{_MARKS.get(status.value, '')} {status.text}".strip()
+    return f"{MARKS.get(status.value, '')} {status.text}".strip()
 
 
 def _escape(text: str) -> str:

@@ -9,31 +9,11 @@ from markupsafe import Markup
 
 from penstock.report.blocks import Block, Inline
 from penstock.report.chart import describe_histogram, draw_histogram
+from penstock.report.marks import MARKS
 from penstock.report.trend_picture import describe_trend, draw_trend
 from penstock.timezones import describe_moment
 from penstock.web.pictures import draw_bar, draw_line
 from penstock.wording import plural
-
-MARKS = {
-    "published": "✓",
-    "restated": "↻",
-    "audited": "•",
-    "passed": "✓",
-    "vacuous": "∅",
-    "noted": "•",
-    "quarantined": "⚠",
-    "halted": "✗",
-    "failed": "✗",
-    "abandoned": "✗",
-    "missing": "!",
-    "running": "…",
-    "withdrawn": "–",
-    "skipped": "–",
-    "critical": "✗",
-    "warning": "⚠",
-    "info": "•",
-}
-"""A state is told by a sign and a word, never by its colour alone."""
 
 
 @cache
