@@ -33,5 +33,9 @@ def is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    status = Path(f"/proc/{pid}/stat")  # a dead process that nobody has reaped yet still takes signals
-    return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+    if not Path("/proc/self/stat").exists():
+        return True
+    try:  # a dead process that nobody has reaped yet still takes signals
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # reaped meanwhile: the file is gone, or opened and then empty
+        return False

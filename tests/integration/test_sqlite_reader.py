@@ -22,6 +22,7 @@ from penstock.database import bulk, sqlite_reader
 from penstock.database.connections import Database, close_engines
 from penstock.database.dialects import find_dialect
 from penstock.errors import DatabaseLocked, DatabaseUnavailable, PenstockError, QueryFailed
+from tests.waiting import is_alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the other process is used on Linux only")
 MANY = sqlite_reader.LARGE + 1
@@ -365,13 +366,6 @@ if {endless}:
     bulk.read(database, sa.select(sa.text("t0.c")).select_from(sa.text(joined)), rows=10**9)
 sys.stdin.read()
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def cpu_seconds(pid: int) -> float:
