@@ -2,16 +2,17 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
 from penstock.database.bulk import bulk_transaction
 from penstock.database.connections import Database
 from penstock.delivery.rows import digest, read_delivered, write_json, write_rows
-from penstock.delivery.target import Reply, Target
+from penstock.delivery.target import BatchTarget, IntervalTarget, Reply, Target
 from penstock.errors import DeliveryTakenOver, TerminalError
 from penstock.ledger.deliveries import (
     acknowledge,
@@ -46,7 +47,7 @@ from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import interval_label
-from penstock.spec.deliver import HttpDelivery
+from penstock.spec.deliver import TargetSpec
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
@@ -111,7 +112,7 @@ class Courier:
     database: Database
     pipeline: Pipeline
     outbox: Outbox
-    spec: HttpDelivery
+    spec: TargetSpec
     target: Target
     masking: MaskingPolicy
     statement_seconds: int
@@ -120,7 +121,7 @@ class Courier:
     @property
     def definition(self) -> str:
         """What the bytes of a batch depend on, beside the rows. An open delivery with another one is planned anew."""
-        said = self.spec.model_dump(mode="json", include={"where", "columns", "rows"})
+        said = self.spec.model_dump(mode="json", include=set(self.spec.DEFINING))
         return digest(write_json({"pipeline": self.pipeline.name, **said}))
 
     def deliver(self, only: Change | None = None, *, again: bool = False) -> Delivered:
@@ -222,17 +223,30 @@ class Courier:
     def _plan(self, token: str, change: Change, again: bool) -> Delivery | None:
         """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
         delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
-        if change.run_id is not None:
-            run = find_run(self.database, change.run_id)
-            for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
-                for first in range(0, rows.num_rows, STAGED_ROWS):
-                    renew_lease(self.database, self.outbox, token, self._lease_seconds)
-                    self._stage(delivery, rows.slice(first, STAGED_ROWS))
-        return finish_plan(self.database, self.outbox, token, delivery, self.spec.rows, again=again)
+        for rows in self._read(token, change):
+            for first in range(0, rows.num_rows, STAGED_ROWS):
+                renew_lease(self.database, self.outbox, token, self._lease_seconds)
+                self._stage(delivery, rows.slice(first, STAGED_ROWS))
+        return finish_plan(self.database, self.outbox, token, delivery, self.spec.batch_rows, again=again)
+
+    def _read(self, token: str, change: Change) -> Iterator[pa.Table]:
+        """Yield the live rows that the target gets, one partition at a time, and renew the lease."""
+        if change.run_id is None:
+            return
+        run = find_run(self.database, change.run_id)
+        for rows in read_delivered(self.database, run, self.pipeline, self.spec, self.statement_seconds):
+            renew_lease(self.database, self.outbox, token, self._lease_seconds)
+            yield rows
 
     def _stage(self, delivery: Delivery, rows: pa.Table) -> None:
+        """Put rows into the outbox. A target that takes an interval as a whole gets no values from there."""
         keys, values = write_rows(rows, self.pipeline.key, self.masking, self.outbox.target)
-        columns = {"key": keys, "digest": list(map(digest, values)), "row_values": values}
+        sent = [None] * len(values) if self.spec.batch_rows is None else values
+        columns: dict[str, Any] = {
+            "key": keys,
+            "digest": list(map(digest, values)),
+            "row_values": pa.array(sent, pa.string()),
+        }
         staged = pa.table({"delivery_id": [delivery.delivery_id] * len(keys), **columns})
         with bulk_transaction(self.database) as transaction:
             transaction.append(delivery_rows, staged)
@@ -243,8 +257,7 @@ class Courier:
         for attempt in range(ATTEMPTS):
             if not mark_sent(self.database, self.outbox, token, batch, self._lease_seconds):
                 return None
-            rows = read_rows(self.database, batch)
-            reply = self.target.send(self.outbox, batch, rows)
+            reply = self._send_once(token, batch)
             if reply.accepted:
                 acknowledge(self.database, batch, self.outbox, reply.text)
                 return reply
@@ -255,6 +268,13 @@ class Courier:
             if attempt < ATTEMPTS - 1:
                 self.pause(pause)
         return None if reply is None else replace(reply, wait=None)
+
+    def _send_once(self, token: str, batch: Batch) -> Reply:
+        target = self.target
+        if isinstance(target, IntervalTarget):
+            return target.replace(self.outbox, batch.delivery, self._read(token, batch.delivery.change))
+        assert isinstance(target, BatchTarget)
+        return target.send(self.outbox, batch, read_rows(self.database, batch))
 
 
 def _clock(moment: datetime) -> str:

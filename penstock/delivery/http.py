@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpcore
 
-from penstock.delivery.target import Reply
+from penstock.delivery.target import BatchTarget, Reply
 from penstock.errors import AddressRefused
 from penstock.interval import DataInterval
 from penstock.ledger.outbox import Batch, Outbox, OutboxRow
@@ -57,7 +57,7 @@ class Deadline:
 
 
 @dataclass(frozen=True)
-class HttpTarget:
+class HttpTarget(BatchTarget):
     """A receiver of POST requests.
 
     Each request has an `Idempotency-Key`, the same whenever the batch is sent, and the same body. With a secret it is

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.http import HttpTarget
+from penstock.delivery.target import Target
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
 from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
@@ -13,7 +14,7 @@ from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import HttpDelivery
+from penstock.spec.deliver import HttpDelivery, TargetSpec
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -96,13 +97,13 @@ def deliver_to(
 
     Raises:
         NotLive: `again`, and the run is not the live one of its interval.
-        NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_http` and
+        NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_target` and
             `Courier.deliver`.
     """
     spec = find_target(pipeline, target)
     outbox = open_outbox(database, pipeline, spec.name)
     try:
-        opened = open_http(spec, read_value)
+        opened = open_target(spec, read_value)
     except (SettingsError, AddressRefused) as error:
         record_failure(database, outbox, str(error))
         raise
@@ -115,7 +116,7 @@ def deliver_to(
     return Delivered(target, 0, 0, 0) if change is None else courier.deliver(change, again=again)
 
 
-def find_target(pipeline: Pipeline, name: str) -> HttpDelivery:
+def find_target(pipeline: Pipeline, name: str) -> TargetSpec:
     """Return a target of the spec.
 
     Raises:
@@ -131,6 +132,19 @@ def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
     """Return the records of a target in the ledger."""
     with database.reading() as connection:
         return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
+
+
+def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
+    """Open a target of any kind. Nothing is sent.
+
+    Args:
+        read_value: Returns the value of a named connection.
+
+    Raises:
+        SettingsError, AddressRefused: as the function of its kind.
+    """
+    assert isinstance(target, HttpDelivery)
+    return open_http(target, read_value)
 
 
 def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:

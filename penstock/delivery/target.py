@@ -1,9 +1,12 @@
 """What delivers one batch to a system, and what it says."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from penstock.ledger.outbox import Batch, Outbox, OutboxRow
+import pyarrow as pa
+
+from penstock.ledger.outbox import Batch, Delivery, Outbox, OutboxRow
 
 
 @dataclass(frozen=True)
@@ -19,15 +22,34 @@ class Reply:
     """Seconds that the target asks to wait."""
 
 
-class Target(Protocol):
-    """A system that gets batches of rows."""
+class Target(ABC):
+    """A system that gets live rows."""
 
     @property
+    @abstractmethod
     def longest_seconds(self) -> float:
         """How long one batch may take."""
 
+    @abstractmethod
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class BatchTarget(Target):
+    """A system that gets what has changed, in batches."""
+
+    @abstractmethod
     def send(self, outbox: Outbox, batch: Batch, rows: list[OutboxRow]) -> Reply:
         """Send one batch. The same batch may have been sent before."""
 
-    def close(self) -> None:
-        """Close the connections."""
+
+class IntervalTarget(Target):
+    """A system that gets all live rows of an interval at once. Its delivery has one batch."""
+
+    @abstractmethod
+    def replace(self, outbox: Outbox, delivery: Delivery, rows: Iterator[pa.Table]) -> Reply:
+        """Put these rows in the place of all that the target has of the interval. It may have been done before.
+
+        Args:
+            rows: One table for each partition of the live run, of `delivery.change`. Without a run there are none.
+        """

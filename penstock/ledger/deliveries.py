@@ -18,6 +18,7 @@ from penstock.ledger.outbox import (
     REMOVALS,
     UNKNOWN,
     UPSERTS,
+    WHOLE,
     Batch,
     Change,
     Delivery,
@@ -74,14 +75,14 @@ def begin_plan(database: Database, outbox: Outbox, token: str, change: Change, d
 
 
 def finish_plan(
-    database: Database, outbox: Outbox, token: str, delivery: Delivery, rows: int, *, again: bool = False
+    database: Database, outbox: Outbox, token: str, delivery: Delivery, rows: int | None, *, again: bool = False
 ) -> Delivery | None:
     """Reduce the rows in the outbox to what the target lacks, add what it must remove, and cut batches.
 
     Batches of removals come first.
 
     Args:
-        rows: Most rows of a batch.
+        rows: Most rows of a batch. None: there is one batch, also if the target has all rows.
         again: Send rows too that the target has.
 
     Returns:
@@ -114,20 +115,32 @@ def finish_plan(
         counts = sa.select(sa.func.count(delivery_rows.c.digest), sa.func.count()).where(in_outbox)
         upserts, total = connection.execute(counts).one()
         connection.execute(sa.delete(delivery_batches).where(delivery_batches.c.delivery_id == delivery.delivery_id))
-        removed = delivery_rows.c.digest.is_(None)
-        position = sa.func.row_number().over(partition_by=removed, order_by=delivery_rows.c.key).label("position")
-        numbered = sa.select(delivery_rows.c.key, removed.label("removed"), position).where(in_outbox).subquery()
-        of = sa.case((numbered.c.removed, total - upserts), else_=upserts)
-        ends = sa.select(numbered).where(sa.or_(numbered.c.position % rows == 0, numbered.c.position == of))
-        removals_first = (sa.case((numbered.c.removed, 0), else_=1), numbered.c.position)
-        for number, (key, is_removal, end) in enumerate(connection.execute(ends.order_by(*removals_first)).all()):
-            last_key = f"{REMOVALS if is_removal else UPSERTS}{key}"
-            planned = {"last_key": last_key, "rows": end % rows or rows, "state": "planned", "attempts": 0}
+        for number, (last_key, size) in enumerate(_cut(connection, delivery, upserts, total - upserts, rows)):
+            planned = {"last_key": last_key, "rows": size, "state": "planned", "attempts": 0}
             connection.execute(
                 delivery_batches.insert().values(delivery_id=delivery.delivery_id, batch=number, **planned)
             )
         connection.execute(_update(delivery).values(upserts=upserts, deletes=total - upserts))
     return Delivery(delivery.delivery_id, delivery.change, delivery.sequence, delivery.definition, "open")
+
+
+def _cut(
+    connection: sa.Connection, delivery: Delivery, upserts: int, deletes: int, rows: int | None
+) -> list[tuple[str, int]]:
+    """Return last key and size of each batch."""
+    if rows is None:
+        return [(WHOLE, upserts + deletes)]
+    removed = delivery_rows.c.digest.is_(None)
+    position = sa.func.row_number().over(partition_by=removed, order_by=delivery_rows.c.key).label("position")
+    in_outbox = delivery_rows.c.delivery_id == delivery.delivery_id
+    numbered = sa.select(delivery_rows.c.key, removed.label("removed"), position).where(in_outbox).subquery()
+    of = sa.case((numbered.c.removed, deletes), else_=upserts)
+    ends = sa.select(numbered).where(sa.or_(numbered.c.position % rows == 0, numbered.c.position == of))
+    removals_first = (sa.case((numbered.c.removed, 0), else_=1), numbered.c.position)
+    return [
+        (f"{REMOVALS if is_removal else UPSERTS}{key}", end % rows or rows)
+        for key, is_removal, end in connection.execute(ends.order_by(*removals_first)).all()
+    ]
 
 
 def mark_sent(database: Database, outbox: Outbox, token: str, batch: Batch, seconds: float) -> bool:

@@ -27,6 +27,8 @@ OPEN: tuple[DeliveryState, ...] = ("planning", "open")
 REMOVALS, UPSERTS = "-", "+"
 """What the last key of a batch begins with. Removals come first: a key may be written in another way than before, and
 be the same to the receiver."""
+WHOLE = "*"
+"""The last key of a batch that has all rows of its delivery."""
 UNKNOWN = ""
 """The digest of a row that a target may have, in which values is not known."""
 
@@ -76,7 +78,7 @@ class Batch:
     of: int
     """How many batches the delivery has."""
     last_key: str
-    """With its mark: a batch has removals only, or none."""
+    """With its mark: a batch has removals only, or none. `*`: all rows of the delivery."""
     state: str
     attempts: int
 
@@ -204,6 +206,8 @@ def rows_of_batch(batch: Batch) -> tuple[sa.ColumnElement[bool], ...]:
 
 
 def rows_until(delivery: Delivery, last_key: str) -> tuple[sa.ColumnElement[bool], ...]:
+    if last_key == WHOLE:
+        return (delivery_rows.c.delivery_id == delivery.delivery_id,)
     mark, key = last_key[:1], last_key[1:]
     kind = delivery_rows.c.digest.is_(None) if mark == REMOVALS else delivery_rows.c.digest.is_not(None)
     return delivery_rows.c.delivery_id == delivery.delivery_id, kind, delivery_rows.c.key <= key

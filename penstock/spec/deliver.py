@@ -1,6 +1,6 @@
 """The `deliver:` of a spec: other systems that get the live rows."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,20 +10,14 @@ from penstock.spec.steps import SqlExpression
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
 
-class HttpDelivery(Part):
-    """A receiver that gets the live rows by POST, in batches of JSON."""
+class TargetSpec(Part):
+    """Keys that all kinds of targets have."""
 
-    kind: Literal["http"] = Field(examples=["http"])
-    """Kind of the target."""
+    DEFINING: ClassVar[frozenset[str]] = frozenset({"where", "columns"})
+    """Keys on which the content of a delivery depends. If one changes, an open delivery is planned anew."""
+
     name: TargetName = Field(examples=["crm"])
     """Name of the target. The ledger knows the target by it, so another name is another target, which has no rows."""
-    url: str = Field(min_length=1, max_length=2000, examples=["crm", "https://crm.example.com/scores"])
-    """Name of a connection whose value is the address of the receiver, or the address itself. The value of a connection
-    may be in a Prefect block: `block:secret/crm`. Redirects are not followed."""
-    secret: ConnectionName | None = Field(default=None, examples=["crm_secret"])
-    """Name of a connection whose value is the secret that signs each request. It has at least 16 characters."""
-    token: ConnectionName | None = Field(default=None, examples=["crm_token"])
-    """Name of a connection whose value is sent as bearer token."""
     where: SqlExpression | None = Field(default=None, examples=["decision = 'block'"])
     """Deliver only rows for which this condition is true. It may use the columns that are stored with the scores."""
     columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
@@ -32,12 +26,37 @@ class HttpDelivery(Part):
     start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
     """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered. It needs
     `interval`."""
+
+    @property
+    def batch_rows(self) -> int | None:
+        """Most rows of a batch. None: the target takes an interval as a whole."""
+        return None
+
+
+class HttpDelivery(TargetSpec):
+    """A receiver that gets the live rows by POST, in batches of JSON."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"rows"}
+
+    kind: Literal["http"] = Field(examples=["http"])
+    """Kind of the target."""
+    url: str = Field(min_length=1, max_length=2000, examples=["crm", "https://crm.example.com/scores"])
+    """Name of a connection whose value is the address of the receiver, or the address itself. The value of a connection
+    may be in a Prefect block: `block:secret/crm`. Redirects are not followed."""
+    secret: ConnectionName | None = Field(default=None, examples=["crm_secret"])
+    """Name of a connection whose value is the secret that signs each request. It has at least 16 characters."""
+    token: ConnectionName | None = Field(default=None, examples=["crm_token"])
+    """Name of a connection whose value is sent as bearer token."""
     rows: int = Field(default=500, ge=1, le=10_000, examples=[500])
     """Most rows of one request."""
     seconds: float = Field(default=30, gt=0, le=300, allow_inf_nan=False, examples=[10])
     """How long the receiver may be silent during one request."""
     private_address: bool = Field(default=False, examples=[True])
     """Whether the receiver may have an address of this machine or of a private network, and be without TLS."""
+
+    @property
+    def batch_rows(self) -> int:
+        return self.rows
 
     @field_validator("url")
     @classmethod
@@ -49,3 +68,6 @@ class HttpDelivery(Part):
                 "an address has no fragment, for a receiver would not get it; leave `#` and what follows out"
             )
         return value
+
+
+AnyTarget = HttpDelivery

@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from penstock.spec.deliver import HttpDelivery
+from penstock.spec.deliver import AnyTarget
 from penstock.spec.drift import Drift
 from penstock.spec.expectation import Expectation
 from penstock.spec.interval import IntervalSpec
@@ -148,7 +148,7 @@ class PipelineFields(Part):
         default=None, examples=[{"against": "model", "watch": {"country": "critical", "*": "info"}}]
     )
     """Compare the features and the scores of each run with earlier rows."""
-    deliver: tuple[HttpDelivery, ...] = Field(
+    deliver: tuple[AnyTarget, ...] = Field(
         default=(),
         max_length=16,
         examples=[[{"kind": "http", "name": "crm", "url": "crm", "where": "score > 0.8"}]],

@@ -134,14 +134,14 @@ class _Check:
             self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
 
     def check_targets(self) -> None:
-        """Check the addresses and secrets of the targets of `deliver`. Nothing is sent."""
-        from penstock.delivery.opening import open_http
+        """Check the places, addresses and secrets of the targets of `deliver`. Nothing is sent."""
+        from penstock.delivery.opening import open_target
 
         for target in self.pipeline.deliver:
             subject = f"deliver `{target.name}`"
             with self.report.about(subject):
                 assert self.connect.read_value is not None  # a command's connector has it
-                open_http(target, self.connect.read_value).close()
+                open_target(target, self.connect.read_value).close()
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
