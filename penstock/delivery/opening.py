@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
+from penstock.delivery.files import FileTarget
+from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
 from penstock.delivery.target import Target
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
@@ -12,9 +14,10 @@ from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
 from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
+from penstock.object_stores import ENVIRONMENT, StoreAccess, parse_access
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import HttpDelivery, TargetSpec
+from penstock.spec.deliver import FileDelivery, HttpDelivery, PlacedDelivery, TargetSpec
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -143,8 +146,20 @@ def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
     Raises:
         SettingsError, AddressRefused: as the function of its kind.
     """
+    if isinstance(target, FileDelivery):
+        folder = open_folder(target.template.root, read_access(target, read_value))
+        return FileTarget(target.name, target.kind, target.template, folder)
     assert isinstance(target, HttpDelivery)
     return open_http(target, read_value)
+
+
+def read_access(target: PlacedDelivery, read_value: Callable[[str], str]) -> StoreAccess:
+    """Return the options that the object store of a target is opened with.
+
+    Raises:
+        SettingsError: the target's connection does not have such options.
+    """
+    return ENVIRONMENT if target.connection is None else parse_access(target.connection, read_value(target.connection))
 
 
 def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -53,3 +54,19 @@ class IntervalTarget(Target):
         Args:
             rows: One table for each partition of the live run, of `delivery.change`. Without a run there are none.
         """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look whether rows can be put there. Nothing is changed.
+
+        Raises:
+            StoreRefused: they cannot.
+        """
+
+    @abstractmethod
+    def find_unread(self, before: datetime | None) -> list[str]:
+        """Return what no reader finds any more: files that are not live, of before a time. None: whenever written."""
+
+    @abstractmethod
+    def remove_unread(self, before: datetime | None) -> Reply:
+        """Remove what `find_unread` returns. The caller has the lease of the target."""

@@ -8,11 +8,13 @@ what to do next.
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
 from penstock.errors.deliveries import (
     AddressRefused,
+    ColumnNotDeliverable,
     DeliveryFailed,
     DeliveryTakenOver,
     KeyNotDeliverable,
     NoTarget,
     NotLive,
+    PointerRefused,
     TargetBusy,
 )
 from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
@@ -130,6 +132,7 @@ __all__ = [
     "BrokenArchive",
     "BrokenFile",
     "ClusterUnreachable",
+    "ColumnNotDeliverable",
     "CompareRefused",
     "DatabaseFull",
     "DatabaseLocked",
@@ -189,6 +192,7 @@ __all__ = [
     "PartitionMoved",
     "PenstockError",
     "PipelineNotFound",
+    "PointerRefused",
     "Problem",
     "PromotionsDiffer",
     "PublishRefused",

@@ -1,11 +1,13 @@
 """The `deliver:` of a spec: other systems that get the live rows."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from penstock.object_urls import is_remote
 from penstock.spec.parts import Column, ConnectionName, Part, UtcDatetime
 from penstock.spec.steps import SqlExpression
+from penstock.spec.target_path import TargetPath
 
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
@@ -31,6 +33,16 @@ class TargetSpec(Part):
     def batch_rows(self) -> int | None:
         """Most rows of a batch. None: the target takes an interval as a whole."""
         return None
+
+    @property
+    def place(self) -> str | None:
+        """The folder that no other target may have. None: others may deliver to the same system."""
+        return None
+
+    @property
+    def names_interval(self) -> bool:
+        """Whether the place of the rows depends on their interval."""
+        return False
 
 
 class HttpDelivery(TargetSpec):
@@ -70,4 +82,52 @@ class HttpDelivery(TargetSpec):
         return value
 
 
-AnyTarget = HttpDelivery
+class PlacedDelivery(TargetSpec):
+    """Keys of targets in a folder or an object store."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"kind", "path"}
+
+    connection: ConnectionName | None = Field(default=None, examples=["lake"])
+    """Name of the connection with the options of an object store, in the setting `PENSTOCK_CONNECTIONS__<NAME>`.
+    Without it they are read from the variables of the store's own tools."""
+
+
+class FileDelivery(PlacedDelivery):
+    """Files in a folder or an object store: those of the live run of each interval, and a pointer that names them."""
+
+    kind: Literal["parquet", "csv"] = Field(examples=["parquet"])
+    """Kind of the target, which is the format of its files."""
+    path: str = Field(
+        min_length=1, max_length=1000, examples=["s3://lake/scores/{interval_start:%Y-%m-%d}/{run_id}", "out/{run_id}"]
+    )
+    """Folder of the files of a run: a local one, or `s3://`, `gs://` or `az://`. It has `{run_id}`, and may have
+    `{interval_start:…}` and `{interval_end:…}` with a format of `%Y`, `%m`, `%d`, `%H`, `%M`, `%S` and `%j`, in the
+    zone of the interval. The pointers are in `_live`, in the folder before the first field."""
+
+    @property
+    def place(self) -> str:
+        return self.template.root
+
+    @property
+    def names_interval(self) -> bool:
+        return self.template.names_interval
+
+    @property
+    def template(self) -> TargetPath:
+        """The path and its fields."""
+        return TargetPath(self.path)
+
+    @field_validator("path")
+    @classmethod
+    def _has_known_fields(cls, value: str) -> str:
+        TargetPath(value).check()
+        return value
+
+    @model_validator(mode="after")
+    def _a_connection_is_of_a_store(self) -> Self:
+        if self.connection is not None and not is_remote(self.path):
+            raise ValueError("`connection` is for a path in an object store, as in `s3://bucket/…`")
+        return self
+
+
+AnyTarget = Annotated[HttpDelivery | FileDelivery, Field(discriminator="kind")]

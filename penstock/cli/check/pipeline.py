@@ -136,12 +136,16 @@ class _Check:
     def check_targets(self) -> None:
         """Check the places, addresses and secrets of the targets of `deliver`. Nothing is sent."""
         from penstock.delivery.opening import open_target
+        from penstock.delivery.target import IntervalTarget
 
         for target in self.pipeline.deliver:
             subject = f"deliver `{target.name}`"
             with self.report.about(subject):
                 assert self.connect.read_value is not None  # a command's connector has it
-                open_target(target, self.connect.read_value).close()
+                opened = open_target(target, self.connect.read_value)
+                if isinstance(opened, IntervalTarget):
+                    opened.check()
+                opened.close()
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
