@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from penstock.object_stores import is_remote, list_files, read_bytes
 
@@ -50,4 +51,17 @@ def read_scores(root: str) -> dict[int, float]:
     rows = read_frames(root)
     found = {int(key): float(score) for key, score in zip(rows["payment_id"], rows["score"], strict=True)}
     assert len(found) == len(rows)
+    return found
+
+
+def read_delta_scores(path: str) -> dict[int, float]:
+    """Return the score of each key in the newest version of a table."""
+    from deltalake import DeltaTable
+
+    if not DeltaTable.is_deltatable(path):
+        return {}
+    rows = pa.table(DeltaTable(path).scan())
+    pairs = zip(rows["payment_id"].to_pylist(), rows["score"].to_pylist(), strict=True)
+    found = {int(key): float(score) for key, score in pairs}
+    assert len(found) == rows.num_rows
     return found

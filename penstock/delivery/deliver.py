@@ -13,7 +13,7 @@ from penstock.database.bulk import bulk_transaction
 from penstock.database.connections import Database
 from penstock.delivery.rows import digest, hide_key, read_delivered, write_json, write_rows
 from penstock.delivery.target import BatchTarget, IntervalTarget, Reply, Target
-from penstock.errors import DeliveryTakenOver, TerminalError
+from penstock.errors import DeliveryTakenOver, PlaceRefused, TerminalError
 from penstock.ledger.deliveries import (
     acknowledge,
     begin_plan,
@@ -172,13 +172,14 @@ class Courier:
         if erased_at is None or not isinstance(self.target, IntervalTarget):
             return total
         renew_lease(self.database, self.outbox, token, self._lease_seconds)
-        reply = self.target.remove_unread(None)
-        if reply.accepted:
-            clear_erased(self.database, self.outbox, token, erased_at)
-            return total
-        text = f"files with an erased row are still there: {reply.text}"
-        record_failure(self.database, self.outbox, text)
-        return replace(total, failures=(*total.failures, text))
+        try:
+            self.target.remove_unread(None)
+        except PlaceRefused as error:
+            text = f"files that may have an erased row are still there: {error.reason}"
+            record_failure(self.database, self.outbox, text)
+            return replace(total, failures=(*total.failures, text))
+        clear_erased(self.database, self.outbox, token, erased_at)
+        return total
 
     def _find_changes(self, only: Change | None) -> list[Change]:
         found = find_changes(self.database, self.outbox, None if only else self.spec.start)

@@ -1,11 +1,9 @@
 """Write the live rows of each interval to files, and name those of the live run in one pointer for each interval."""
 
-import errno
 import hashlib
 import json
-import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +13,9 @@ import pyarrow as pa
 
 from penstock.delivery.file_formats import WRITERS, RowWriter
 from penstock.delivery.folders import Folder
+from penstock.delivery.place_errors import refused, translated_place_errors
 from penstock.delivery.target import IntervalTarget, Reply
-from penstock.errors import ObjectChanged, PointerRefused, StoreRefused, StoreUnavailable
+from penstock.errors import PlaceRefused, PointerRefused
 from penstock.interval import DataInterval, iso
 from penstock.ledger.outbox import Delivery, Outbox
 from penstock.spec.target_path import TargetPath
@@ -26,8 +25,6 @@ POINTERS = "_live"
 """The folder of the pointers, below the folder of the target."""
 LONGEST_SECONDS = 600.0
 """How long one partition may take, and the upload of a file."""
-PASSING = frozenset({errno.EAGAIN, errno.EBUSY, errno.EDQUOT, errno.EIO, errno.EINTR, errno.ENOSPC, errno.ETIMEDOUT})
-"""Errors of the operating system after which the same write may succeed."""
 
 
 @dataclass(frozen=True)
@@ -55,27 +52,27 @@ class FileTarget(IntervalTarget):
         return LONGEST_SECONDS
 
     def check(self) -> None:
-        def look() -> Reply:
+        with translated_place_errors(self.name):
             self.folder.check()
-            return Reply(True, "")
-
-        reply = _translate(look)
-        if not reply.accepted:
-            raise StoreRefused(self.path.root, reply.text, "Correct `path`, or give the right to write there.")
 
     def replace(self, outbox: Outbox, delivery: Delivery, rows: Iterator[pa.Table]) -> Reply:
-        return _translate(lambda: self._replace(outbox, delivery, rows))
+        try:
+            with translated_place_errors(self.name):
+                return self._replace(outbox, delivery, rows)
+        except PlaceRefused as error:
+            return refused(error)
 
-    def remove_unread(self, before: datetime | None) -> Reply:
-        def remove() -> Reply:
-            found = self.find_unread(before)
+    def remove_unread(self, before: datetime | None) -> None:
+        found = self.find_unread(before)
+        with translated_place_errors(self.name):
             for key in found:
                 self.folder.remove(key)
-            return Reply(True, f"{plural(len(found), 'file')} removed")
-
-        return _translate(remove)
 
     def find_unread(self, before: datetime | None) -> list[str]:
+        with translated_place_errors(self.name):
+            return self._find_unread(before)
+
+    def _find_unread(self, before: datetime | None) -> list[str]:
         found = list(self.folder.list())
         pointers = [each.key for each in found if re.fullmatch(rf"{POINTERS}/[^./][^/]*\.json", each.key)]
         named = {
@@ -109,11 +106,11 @@ class FileTarget(IntervalTarget):
             return False
         try:
             found = json.loads(present)
-            owner, sequence = (found["pipeline"], found["target"]), int(found["sequence"])
+            owner, sequence = (found["pipeline"], found["destination"]), int(found["sequence"])
         except (ValueError, TypeError, KeyError):
             raise PointerRefused(self.name, key, "it is no pointer") from None
-        if owner != (outbox.pipeline, outbox.target):
-            raise PointerRefused(self.name, key, f"it belongs to `{owner[1]}` of `{owner[0]}`")
+        if owner[0] != outbox.pipeline and owner[1] != outbox.destination:  # one of them may have got another name
+            raise PointerRefused(self.name, key, f"it belongs to the pipeline `{owner[0]}`")
         if sequence > delivery.sequence:
             reason = f"it has the delivery {sequence}, which is newer than {delivery.sequence}"
             raise PointerRefused(self.name, key, reason)
@@ -152,7 +149,7 @@ def write_pointer(outbox: Outbox, delivery: Delivery, files: list[WrittenFile]) 
     interval = delivery.change.interval
     content: dict[str, Any] = {
         "pipeline": outbox.pipeline,
-        "target": outbox.target,
+        "destination": outbox.destination,
         "interval": None if interval is None else {"start": iso(interval.start), "end": iso(interval.end)},
         "run": delivery.change.run_id,
         "sequence": delivery.sequence,
@@ -165,19 +162,3 @@ def write_pointer(outbox: Outbox, delivery: Delivery, files: list[WrittenFile]) 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _translate(act: Callable[[], Reply]) -> Reply:
-    """Return why a place does not take files. No text has a value of a row."""
-    try:
-        return act()
-    except OSError as error:
-        text = os.strerror(error.errno) if error.errno else "it cannot be written"
-        place = f" ({error.filename})" if error.filename else ""
-        return Reply(False, f"{text}{place}", again=error.errno in PASSING)
-    except StoreUnavailable as error:
-        return Reply(False, str(error), again=True)
-    except ObjectChanged:
-        return Reply(False, "another process moves the pointer", again=True)
-    except (StoreRefused, PointerRefused) as error:
-        return Reply(False, str(error))

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from penstock.database.connections import Database
 from penstock.delivery.deliver import Courier, Delivered
+from penstock.delivery.delta import DeltaTarget
 from penstock.delivery.files import FileTarget
 from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
@@ -17,7 +19,7 @@ from penstock.ledger.reader import RunRecord
 from penstock.object_stores import ENVIRONMENT, StoreAccess, parse_access
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import FileDelivery, HttpDelivery, PlacedDelivery, TargetSpec
+from penstock.spec.deliver import DeltaDelivery, FileDelivery, HttpDelivery, PlacedDelivery, TargetSpec
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -149,6 +151,8 @@ def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
     if isinstance(target, FileDelivery):
         folder = open_folder(target.template.root, read_access(target, read_value))
         return FileTarget(target.name, target.kind, target.template, folder)
+    if isinstance(target, DeltaDelivery):
+        return open_delta(target, read_access(target, read_value))
     assert isinstance(target, HttpDelivery)
     return open_http(target, read_value)
 
@@ -160,6 +164,18 @@ def read_access(target: PlacedDelivery, read_value: Callable[[str], str]) -> Sto
         SettingsError: the target's connection does not have such options.
     """
     return ENVIRONMENT if target.connection is None else parse_access(target.connection, read_value(target.connection))
+
+
+def open_delta(target: DeltaDelivery, access: StoreAccess) -> DeltaTarget:
+    """Open a Delta table. Nothing is read or written.
+
+    Raises:
+        SettingsError: the library is not installed.
+    """
+    if find_spec("deltalake") is None:
+        what = f"`{target.name}` is a Delta table, and the library `deltalake` is not installed"
+        raise SettingsError(what, "Install Penstock's extra `delta`.")
+    return DeltaTarget(target.name, target.place, open_folder(target.place, access), access)
 
 
 def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:

@@ -60,13 +60,21 @@ class IntervalTarget(Target):
         """Look whether rows can be put there. Nothing is changed.
 
         Raises:
-            StoreRefused: they cannot.
+            PlaceRefused: they cannot.
         """
 
     @abstractmethod
     def find_unread(self, before: datetime | None) -> list[str]:
-        """Return what no reader finds any more: files that are not live, of before a time. None: whenever written."""
+        """Return what no reader finds any more: files that are not live, of before a time. None: whenever written.
+
+        Raises:
+            PlaceRefused: it does not answer.
+        """
 
     @abstractmethod
-    def remove_unread(self, before: datetime | None) -> Reply:
-        """Remove what `find_unread` returns. The caller has the lease of the target."""
+    def remove_unread(self, before: datetime | None) -> None:
+        """Remove what `find_unread` returns. The caller has the lease of the target.
+
+        Raises:
+            PlaceRefused: it does not answer, or removes nothing.
+        """

@@ -14,6 +14,7 @@ from penstock.errors.deliveries import (
     KeyNotDeliverable,
     NoTarget,
     NotLive,
+    PlaceRefused,
     PointerRefused,
     TargetBusy,
 )
@@ -192,6 +193,7 @@ __all__ = [
     "PartitionMoved",
     "PenstockError",
     "PipelineNotFound",
+    "PlaceRefused",
     "PointerRefused",
     "Problem",
     "PromotionsDiffer",

@@ -131,6 +131,23 @@ class ColumnNotDeliverable(TerminalError):
 
 
 @dataclass(eq=False)
+class PlaceRefused(TerminalError):
+    """A folder or an object store does not take the rows of a target.
+
+    Cause: the disk is full, the right to write is missing, the bucket does not exist, or the store does not answer.
+    Remedy: correct `path` or `connection`, make room, or give the right to write there. The next run tries again.
+    """
+
+    target: str
+    reason: str
+    passing: bool
+    """Whether the same may succeed later."""
+
+    def message(self) -> str:
+        return f"`{self.target}` cannot be written: {self.reason}. Correct its place, or the right to write there."
+
+
+@dataclass(eq=False)
 class PointerRefused(TerminalError):
     """A pointer is not this target's to move.
 

@@ -1,13 +1,14 @@
 """The `deliver:` of a spec: other systems that get the live rows."""
 
+import re
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from penstock.object_urls import is_remote
+from penstock.object_urls import is_remote, parse_url
 from penstock.spec.parts import Column, ConnectionName, Part, UtcDatetime
 from penstock.spec.steps import SqlExpression
-from penstock.spec.target_path import TargetPath
+from penstock.spec.target_path import TargetPath, check_place
 
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
@@ -91,6 +92,12 @@ class PlacedDelivery(TargetSpec):
     """Name of the connection with the options of an object store, in the setting `PENSTOCK_CONNECTIONS__<NAME>`.
     Without it they are read from the variables of the store's own tools."""
 
+    @model_validator(mode="after")
+    def _a_connection_is_of_a_store(self) -> Self:
+        if self.connection is not None and not is_remote(self.place or ""):
+            raise ValueError("`connection` is for a path in an object store, as in `s3://bucket/…`")
+        return self
+
 
 class FileDelivery(PlacedDelivery):
     """Files in a folder or an object store: those of the live run of each interval, and a pointer that names them."""
@@ -123,11 +130,29 @@ class FileDelivery(PlacedDelivery):
         TargetPath(value).check()
         return value
 
-    @model_validator(mode="after")
-    def _a_connection_is_of_a_store(self) -> Self:
-        if self.connection is not None and not is_remote(self.path):
-            raise ValueError("`connection` is for a path in an object store, as in `s3://bucket/…`")
-        return self
+
+class DeltaDelivery(PlacedDelivery):
+    """A Delta table with the live rows of all intervals. Needs Penstock's extra `delta`."""
+
+    kind: Literal["delta"] = Field(examples=["delta"])
+    """Kind of the target."""
+    path: str = Field(min_length=1, max_length=1000, examples=["s3://lake/order_scores", "lake/order_scores"])
+    """Folder of the table: a local one, or `s3://`. It is empty or missing before the first delivery, which makes the
+    table."""
+
+    @property
+    def place(self) -> str:
+        return self.path.rstrip("/")
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        check_place(value)
+        if re.search(r"[{}]", value):
+            raise ValueError("the path of a Delta table has no fields, because the table has all intervals")
+        if is_remote(value) and (parse_url(value).scheme != "s3" or not parse_url(value).key.strip("/")):
+            raise ValueError("a Delta table is in a local folder, or in one of `s3://bucket/…`")
+        return value
 
 
-AnyTarget = Annotated[HttpDelivery | FileDelivery, Field(discriminator="kind")]
+AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery, Field(discriminator="kind")]

@@ -59,7 +59,7 @@ def test_each_move_of_a_pointer_moves_that_of_the_folder(
     [file] = pointer.pop("files")
     assert pointer == {
         "pipeline": "card-risk",
-        "target": "lake",
+        "destination": pointer["destination"],
         "interval": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"},
         "run": run.run_id,
         "sequence": 1,
