@@ -61,6 +61,8 @@ class FileTarget(IntervalTarget):
                 return self._replace(outbox, delivery, rows)
         except PlaceRefused as error:
             return refused(error)
+        except PointerRefused as error:
+            return Reply(False, str(error))
 
     def remove_unread(self, before: datetime | None) -> None:
         found = self.find_unread(before)
