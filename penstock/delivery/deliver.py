@@ -47,7 +47,7 @@ from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import interval_label
-from penstock.spec.deliver import TargetSpec
+from penstock.spec.deliver import AnyTarget
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
@@ -112,7 +112,7 @@ class Courier:
     database: Database
     pipeline: Pipeline
     outbox: Outbox
-    spec: TargetSpec
+    spec: AnyTarget
     target: Target
     masking: MaskingPolicy
     statement_seconds: int

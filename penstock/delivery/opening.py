@@ -14,7 +14,7 @@ from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import HttpDelivery, TargetSpec
+from penstock.spec.deliver import AnyTarget, HttpDelivery
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -116,7 +116,7 @@ def deliver_to(
     return Delivered(target, 0, 0, 0) if change is None else courier.deliver(change, again=again)
 
 
-def find_target(pipeline: Pipeline, name: str) -> TargetSpec:
+def find_target(pipeline: Pipeline, name: str) -> AnyTarget:
     """Return a target of the spec.
 
     Raises:
@@ -134,7 +134,7 @@ def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
         return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
 
 
-def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
+def open_target(target: AnyTarget, read_value: Callable[[str], str]) -> Target:
     """Open a target of any kind. Nothing is sent.
 
     Args:

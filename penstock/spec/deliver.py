@@ -13,16 +13,13 @@ TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 class TargetSpec(Part):
     """Keys that all kinds of targets have."""
 
-    DEFINING: ClassVar[frozenset[str]] = frozenset({"where", "columns"})
+    DEFINING: ClassVar[frozenset[str]] = frozenset({"where"})
     """Keys on which the content of a delivery depends. If one changes, an open delivery is planned anew."""
 
     name: TargetName = Field(examples=["crm"])
     """Name of the target. The ledger knows the target by it, so another name is another target, which has no rows."""
     where: SqlExpression | None = Field(default=None, examples=["decision = 'block'"])
     """Deliver only rows for which this condition is true. It may use the columns that are stored with the scores."""
-    columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
-    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
-    column of the key is delivered as its keyed hash."""
     start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
     """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered. It needs
     `interval`."""
@@ -33,10 +30,20 @@ class TargetSpec(Part):
         return None
 
 
-class HttpDelivery(TargetSpec):
+class ColumnsSpec(TargetSpec):
+    """Keys of targets that get columns as they are."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"columns"}
+
+    columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
+    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
+    column of the key is delivered as its keyed hash."""
+
+
+class HttpDelivery(ColumnsSpec):
     """A receiver that gets the live rows by POST, in batches of JSON."""
 
-    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"rows"}
+    DEFINING: ClassVar[frozenset[str]] = ColumnsSpec.DEFINING | {"rows"}
 
     kind: Literal["http"] = Field(examples=["http"])
     """Kind of the target."""
