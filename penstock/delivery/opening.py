@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from penstock.database.connections import Database
+from penstock.database.connections import Database, open_url
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.http import HttpTarget
+from penstock.delivery.merge import MergeTarget
 from penstock.delivery.target import Target
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
 from penstock.ledger.delivery_targets import record_failure
@@ -14,7 +15,7 @@ from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import AnyTarget, HttpDelivery
+from penstock.spec.deliver import AnyTarget, HttpDelivery, MergeDelivery
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -103,7 +104,7 @@ def deliver_to(
     spec = find_target(pipeline, target)
     outbox = open_outbox(database, pipeline, spec.name)
     try:
-        opened = open_target(spec, read_value)
+        opened = open_target(spec, read_value, statement_seconds)
     except (SettingsError, AddressRefused) as error:
         record_failure(database, outbox, str(error))
         raise
@@ -134,7 +135,7 @@ def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
         return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
 
 
-def open_target(target: AnyTarget, read_value: Callable[[str], str]) -> Target:
+def open_target(target: AnyTarget, read_value: Callable[[str], str], statement_seconds: int) -> Target:
     """Open a target of any kind. Nothing is sent.
 
     Args:
@@ -143,8 +144,27 @@ def open_target(target: AnyTarget, read_value: Callable[[str], str]) -> Target:
     Raises:
         SettingsError, AddressRefused: as the function of its kind.
     """
-    assert isinstance(target, HttpDelivery)
+    if isinstance(target, MergeDelivery):
+        return open_merge(target, read_value, statement_seconds)
     return open_http(target, read_value)
+
+
+def open_merge(target: MergeDelivery, read_value: Callable[[str], str], statement_seconds: int) -> MergeTarget:
+    """Open a table that is merged into. No connection is made.
+
+    Args:
+        read_value: Returns the value of a named connection.
+
+    Raises:
+        SettingsError: the connection is not set, or is a database whose tables Penstock does not change.
+    """
+    database = open_url(target.connection, read_value(target.connection), statement_seconds)
+    if not database.sql.takes_merges:
+        raise SettingsError(
+            f"connection `{database.name}` is {database.sql.title}, into which `{target.name}` cannot be merged",
+            "Merge into a table of Postgres, SQLite or DuckDB.",
+        )
+    return MergeTarget(target, database, statement_seconds)
 
 
 def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:

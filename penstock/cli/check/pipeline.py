@@ -141,7 +141,7 @@ class _Check:
             subject = f"deliver `{target.name}`"
             with self.report.about(subject):
                 assert self.connect.read_value is not None  # a command's connector has it
-                open_target(target, self.connect.read_value).close()
+                open_target(target, self.connect.read_value, self.settings.statement_seconds).close()
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
