@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +26,7 @@ class Customers:
 
     database: Database
 
-    @property
+    @cached_property
     def table(self) -> sa.Table:
         return sa.Table(
             "Order Customers",

@@ -33,9 +33,16 @@ class FenceTables:
 
     def create(self, connection: sa.Connection) -> None:
         """Create what is missing."""
-        for table in (self.fences, self.merged):
-            if not sa.inspect(connection).has_table(table.name, schema=table.schema):
-                table.create(connection)
+        for table in self._find_missing(connection):
+            table.create(connection)
+
+    def are_there(self, connection: sa.Connection) -> bool:
+        """Whether no table is missing."""
+        return not self._find_missing(connection)
+
+    def _find_missing(self, connection: sa.Connection) -> list[sa.Table]:
+        inspector = sa.inspect(connection)
+        return [each for each in (self.fences, self.merged) if not inspector.has_table(each.name, schema=each.schema)]
 
     def lock(self, connection: sa.Connection, place: str) -> None:
         """Let other merges into a table wait until this transaction ends."""

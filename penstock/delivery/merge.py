@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from penstock.database.bulk import append_rows
 from penstock.database.connections import Database
 from penstock.database.dialects.base import BUSY_SECONDS
-from penstock.delivery.fences import DIGEST_SIZE, FenceTables, key_digest, source_of
+from penstock.delivery.fences import DIGEST_SIZE, FENCES, MERGED, FenceTables, key_digest, source_of
 from penstock.delivery.merge_columns import MergedTable, key_type, read_key, read_table, read_value
 from penstock.delivery.target import BatchTarget, Reply
-from penstock.errors import PenstockError, TransientError
+from penstock.errors import AccessDenied, PenstockError, QueryFailed, TransientError
 from penstock.interval import as_utc
 from penstock.ledger.outbox import Batch, Outbox, OutboxRow
 from penstock.spec.deliver import MergeDelivery
@@ -34,6 +34,8 @@ class MergeTarget(BatchTarget):
     database: Database
     statement_seconds: int
     _opened: MergedTable | None = field(default=None, init=False)
+    _is_fenced: bool = field(default=False, init=False)
+    """Whether the tables of the fences are there."""
 
     @property
     def longest_seconds(self) -> float:
@@ -44,14 +46,17 @@ class MergeTarget(BatchTarget):
         """The table with its columns, which are read once.
 
         Raises:
-            MissingTable, MergeRefused: as `read_table`.
+            MergeRefused: as `read_table`.
         """
         self._opened = self._opened or read_table(self.database, self.spec)
         return self._opened
 
     def open(self) -> Reply:
+        """Read the table's columns, and try to write them. No row is changed."""
         try:
-            self.table  # noqa: B018 # it is read here
+            nothing = sa.update(self.table.table).where(sa.false()).values(self.table.nothing)
+            with self.database.writing() as connection:
+                connection.execute(nothing)
         except PenstockError as error:
             return _refusal(error)
         return Reply(True, "")
@@ -60,15 +65,39 @@ class MergeTarget(BatchTarget):
         self.table.check(rows, self.database)
 
     def close(self) -> None:
-        self._opened = None
+        self._opened, self._is_fenced = None, False
+        if self.database.sql.one_process:
+            self.database.engine.dispose()  # others want the file
 
     def send(self, outbox: Outbox, batch: Batch, rows: list[OutboxRow]) -> Reply:
         try:
+            self._create_fences()
             missing = merge(self.database, self.table, source_of(outbox), batch, rows)
         except PenstockError as error:
             return _refusal(error)
-        text = "merged" if not missing else f"merged, {plural(missing, 'key is', 'keys are')} not in the table"
-        return Reply(True, text, missing=missing)
+        return Reply(True, "merged", missing=missing)
+
+    def _create_fences(self) -> None:
+        """Create the tables of the fences, unless they are there.
+
+        Raises:
+            MergeRefused: the user may not create a table.
+        """
+        if self._is_fenced:
+            return
+        fences = FenceTables.of(self.table.table.schema)
+        try:
+            with self.database.writing() as connection:
+                fences.create(connection)
+        except AccessDenied as error:
+            tables = f"`{FENCES}` and `{MERGED}`"
+            remedy = f"Grant the right to create a table there, or create {tables}: see docs/delivery.md"
+            raise self.table.refused(error.reason, remedy) from None
+        except QueryFailed:
+            with self.database.reading() as connection:
+                if not fences.are_there(connection):  # else another process has just created them
+                    raise
+        self._is_fenced = True
 
 
 def _refusal(error: PenstockError) -> Reply:
@@ -88,7 +117,6 @@ def merge(database: Database, table: MergedTable, source: str, batch: Batch, row
     stage = _Stage.of(table, rows)
     fences = FenceTables.of(table.table.schema)
     with _writing_once(database) as connection:
-        fences.create(connection)
         fences.lock(connection, table.place)
         known = fences.read(connection, source, batch)
         delivery = batch.delivery

@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import MergeRefused, MissingTable, nearest
+from penstock.errors import MergeRefused, nearest
 from penstock.spec.deliver import MergeDelivery
 
 Type = sa.types.TypeEngine[Any]
@@ -35,6 +35,11 @@ class MergedTable:
     def place(self) -> str:
         """The table's name with its schema."""
         return self.table.fullname
+
+    @property
+    def nothing(self) -> dict[sa.Column[Any], Any]:
+        """NULL for each column that is set."""
+        return {column: sa.null() for column in self.values.values()}
 
     def refused(self, reason: str, remedy: str) -> MergeRefused:
         return MergeRefused(self.target, self.place, reason, remedy)
@@ -62,8 +67,8 @@ def read_table(database: Database, spec: MergeDelivery) -> MergedTable:
     """Read the table's columns.
 
     Raises:
-        MissingTable: there is none.
-        MergeRefused: it lacks a column, or a column that is set may not be NULL.
+        DatabaseUnavailable: the database does not answer.
+        MergeRefused: there is no table, it lacks a column, or a column that is set may not be NULL.
     """
     database.require_file()
     with database.reading() as connection:
@@ -77,9 +82,12 @@ def read_table(database: Database, spec: MergeDelivery) -> MergedTable:
                 *inspector.get_table_names(schema=spec.schema_),
                 *inspector.get_view_names(schema=spec.schema_),
             )
-            raise MissingTable(database.name, spec.table, names)
-        named = sa.Table(spec.table, sa.MetaData(), schema=spec.schema_)
-        declared: Any = dict(connection.execute(database.sql.declared_types(named)).tuples().all())
+            named = spec.table if spec.schema_ is None else f"{spec.schema_}.{spec.table}"
+            reason = f"connection `{database.name}` has no such table or view"
+            remedy = f"Write `table` and `schema` as the database spells them.{nearest(spec.table, names)}"
+            raise MergeRefused(spec.name, named, reason, remedy)
+        plain = sa.Table(spec.table, sa.MetaData(), schema=spec.schema_)
+        declared: Any = dict(connection.execute(database.sql.declared_types(plain)).tuples().all())
     columns = [_column(database, each, declared.get(each["name"]) or "") for each in found]
     schema = None if spec.schema_ is None else sa.quoted_name(spec.schema_, quote=True)
     table = sa.Table(sa.quoted_name(spec.table, quote=True), sa.MetaData(), *columns, schema=schema)
