@@ -98,6 +98,17 @@ class _SqlAlchemyTransaction:
             self._append(self._connection, table, rows)
 
 
+def append_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Append rows by column in a transaction that is open. They have all columns of the table."""
+    if not rows:
+        return
+    if dialect_of(connection).bulk == "duckdb":
+        named = {column.name: pa.array([row[column.name] for row in rows]) for column in table.columns}
+        _duckdb_append(connection, table, pa.table(named))
+    else:
+        connection.execute(table.insert(), list(rows))
+
+
 def _duckdb_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:
     compiled = statement.compile(dialect=connection.dialect)
     parameters = [compiled.params[name] for name in compiled.positiontup or ()]

@@ -220,13 +220,19 @@ def open_database(settings: Settings, name: str, resolve_block: SecretResolver |
     Raises:
         SettingsError: no variable sets the connection, or its value is not a database URL.
     """
-    text = read_connection(settings, name, resolve_block)
+    return open_url(name, read_connection(settings, name, resolve_block), settings.statement_seconds)
+
+
+def open_url(name: str, text: str, statement_seconds: int) -> Database:
+    """Open a named connection by its value. Engines are shared within this process.
+
+    Raises:
+        SettingsError: the value is not a database URL.
+    """
     _check_url(name, text)
     _check_driver(name, text)
     try:
-        return Database(
-            name, _engine(text, settings.statement_seconds, threading.get_ident() if ":memory:" in text else 0)
-        )
+        return Database(name, _engine(text, statement_seconds, threading.get_ident() if ":memory:" in text else 0))
     except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ModuleNotFoundError) as error:
         reason = type(error).__name__ if isinstance(error, sa.exc.ArgumentError) else str(error)
         dialect = find_dialect(re.split(r"[+:]", text)[0])

@@ -49,7 +49,7 @@ from penstock.ledger.reader import find_run
 from penstock.ledger.tables import delivery_rows
 from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import interval_label
-from penstock.spec.deliver import TargetSpec
+from penstock.spec.deliver import AnyTarget
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import plural
 
@@ -81,6 +81,8 @@ class Delivered:
     intervals: int
     upserts: int
     deletes: int
+    missing: int = 0
+    """Of the rows, those whose keys the target's table does not have."""
     failures: tuple[str, ...] = ()
     """One for each interval that was not delivered."""
     waiting: int = 0
@@ -90,19 +92,21 @@ class Delivered:
     def is_complete(self) -> bool:
         return not self.failures and not self.waiting
 
-    def add(self, upserts: int, deletes: int) -> "Delivered":
+    def add(self, upserts: int, deletes: int, missing: int) -> "Delivered":
         """Return the sum with another interval."""
         return replace(
             self,
             intervals=self.intervals + 1,
             upserts=self.upserts + upserts,
             deletes=self.deletes + deletes,
+            missing=self.missing + missing,
         )
 
     def describe(self) -> str:
         """Say what the target got, and what it did not."""
         text = f"`{self.target}`: {plural(self.intervals, 'interval')} delivered"
         text += f", {plural(self.upserts, 'row')} and {plural(self.deletes, 'removal')}" if self.intervals else ""
+        text += f"; {plural(self.missing, 'key')} not in its table" if self.missing else ""
         text += f"; {'; '.join(self.failures)}" if self.failures else ""
         return text + (f"; {plural(self.waiting, 'interval')} left for the next run" if self.waiting else "")
 
@@ -114,7 +118,7 @@ class Courier:
     database: Database
     pipeline: Pipeline
     outbox: Outbox
-    spec: TargetSpec
+    spec: AnyTarget
     target: Target
     masking: MaskingPolicy
     statement_seconds: int
@@ -153,7 +157,8 @@ class Courier:
         until = read_not_before(self.database, self.outbox)
         if only is None and until is not None:
             waits = f"it is left alone until {_clock(until)}"
-            return Delivered(self.outbox.target, 0, 0, 0, (waits,), len(self._find_changes(None)))
+            waiting = len(self._find_changes(None))
+            return Delivered(self.outbox.target, 0, 0, 0, failures=(waits,), waiting=waiting)
         total = Delivered(self.outbox.target, 0, 0, 0)
         for _ in range(ROUNDS):  # what moved meanwhile is delivered too, because its own process found the target busy
             changes = [only] if only and again else self._find_changes(only)
@@ -228,6 +233,9 @@ class Courier:
         """
         delivery = None if again else find_open(self.database, self.outbox, change)
         if delivery is None or delivery.change != change or delivery.definition != self.definition:
+            opened = self._repeat(self.target.open)
+            if opened is None or not opened.accepted:
+                return None, opened
             delivery = self._plan(token, change, again)
         for batch in list_batches(self.database, delivery) if delivery else ():
             if batch.state == "acknowledged":
@@ -243,6 +251,7 @@ class Courier:
         """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
         delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
         for rows in self._read(token, change):
+            self.target.check(rows.schema)
             for first in range(0, rows.num_rows, STAGED_ROWS):
                 renew_lease(self.database, self.outbox, token, self._lease_seconds)
                 self._stage(delivery, rows.slice(first, STAGED_ROWS))
@@ -272,15 +281,26 @@ class Courier:
 
     def _send(self, token: str, batch: Batch) -> Reply | None:
         """Send one batch, a few times if need be. None: something else is live by now."""
-        reply = None
-        for attempt in range(ATTEMPTS):
+
+        def send() -> Reply | None:
             if not mark_sent(self.database, self.outbox, token, batch, self._lease_seconds):
                 return None
             reply = self._send_once(token, batch)
             if reply.accepted:
-                acknowledge(self.database, batch, self.outbox, reply.text)
+                acknowledge(self.database, batch, self.outbox, reply.text, reply.missing)
+            else:
+                record_reply(self.database, batch, reply.text)
+            return reply
+
+        return self._repeat(send)
+
+    def _repeat(self, ask: Callable[[], Reply | None]) -> Reply | None:
+        """Ask a target for something, a few times if need be. Return the last reply."""
+        reply = None
+        for attempt in range(ATTEMPTS):
+            reply = ask()
+            if reply is None or reply.accepted:
                 return reply
-            record_reply(self.database, batch, reply.text)
             pause = reply.wait if reply.wait is not None else FIRST_PAUSE * 2**attempt * random.uniform(1, 1.5)
             if not reply.again or pause > LONGEST_PAUSE:
                 return reply

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
 from penstock.delivery.folders import Folder
-from penstock.delivery.place_errors import refused, translated_place_errors
+from penstock.delivery.place_errors import reach, refused, translated_place_errors
 from penstock.delivery.target import IntervalTarget, Reply
 from penstock.errors import PenstockError, PlaceRefused, PointerRefused
 from penstock.ledger.outbox import Change, Delivery, Outbox
@@ -43,9 +43,8 @@ class DeltaTarget(IntervalTarget):
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS
 
-    def check(self) -> None:
-        with translated_place_errors(self.name):
-            self.folder.check()
+    def open(self) -> Reply:
+        return reach(self.name, self.folder)
 
     def close(self) -> None:
         """Nothing is open between two intervals."""

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from penstock.delivery.file_formats import WRITERS, RowWriter
 from penstock.delivery.folders import Folder
-from penstock.delivery.place_errors import refused, translated_place_errors
+from penstock.delivery.place_errors import reach, refused, translated_place_errors
 from penstock.delivery.target import IntervalTarget, Reply
 from penstock.errors import PlaceRefused, PointerRefused
 from penstock.interval import DataInterval, iso
@@ -51,9 +51,8 @@ class FileTarget(IntervalTarget):
     def longest_seconds(self) -> float:
         return LONGEST_SECONDS
 
-    def check(self) -> None:
-        with translated_place_errors(self.name):
-            self.folder.check()
+    def open(self) -> Reply:
+        return reach(self.name, self.folder)
 
     def replace(self, outbox: Outbox, delivery: Delivery, rows: Iterator[pa.Table]) -> Reply:
         try:

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from penstock.database.connections import Database
+from penstock.database.connections import Database, open_url
 from penstock.delivery.deliver import Courier, Delivered
 from penstock.delivery.delta import DeltaTarget
 from penstock.delivery.files import FileTarget
 from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
-from penstock.delivery.target import Target
+from penstock.delivery.merge import MergeTarget
+from penstock.delivery.target import IntervalTarget, Target
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
 from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
@@ -19,7 +20,7 @@ from penstock.ledger.reader import RunRecord
 from penstock.object_stores import ENVIRONMENT, StoreAccess, parse_access
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import DeltaDelivery, FileDelivery, HttpDelivery, PlacedDelivery, TargetSpec
+from penstock.spec.deliver import AnyTarget, DeltaDelivery, FileDelivery, HttpDelivery, MergeDelivery, PlacedDelivery
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -108,7 +109,7 @@ def deliver_to(
     spec = find_target(pipeline, target)
     outbox = open_outbox(database, pipeline, spec.name)
     try:
-        opened = open_target(spec, read_value)
+        opened = open_target(spec, read_value, statement_seconds)
     except (SettingsError, AddressRefused) as error:
         record_failure(database, outbox, str(error))
         raise
@@ -121,7 +122,7 @@ def deliver_to(
     return Delivered(target, 0, 0, 0) if change is None else courier.deliver(change, again=again)
 
 
-def find_target(pipeline: Pipeline, name: str) -> TargetSpec:
+def find_target(pipeline: Pipeline, name: str) -> AnyTarget:
     """Return a target of the spec.
 
     Raises:
@@ -139,7 +140,7 @@ def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
         return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
 
 
-def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
+def open_target(target: AnyTarget, read_value: Callable[[str], str], statement_seconds: int) -> Target:
     """Open a target of any kind. Nothing is sent.
 
     Args:
@@ -148,13 +149,27 @@ def open_target(target: TargetSpec, read_value: Callable[[str], str]) -> Target:
     Raises:
         SettingsError, AddressRefused: as the function of its kind.
     """
-    if isinstance(target, FileDelivery):
-        folder = open_folder(target.template.root, read_access(target, read_value))
-        return FileTarget(target.name, target.kind, target.template, folder)
-    if isinstance(target, DeltaDelivery):
-        return open_delta(target, read_access(target, read_value))
-    assert isinstance(target, HttpDelivery)
+    if isinstance(target, PlacedDelivery):
+        return open_placed(target, read_value)
+    if isinstance(target, MergeDelivery):
+        return open_merge(target, read_value, statement_seconds)
     return open_http(target, read_value)
+
+
+def open_placed(target: PlacedDelivery, read_value: Callable[[str], str]) -> IntervalTarget:
+    """Open a target in a folder or an object store. Nothing is read or written.
+
+    Args:
+        read_value: Returns the value of a named connection.
+
+    Raises:
+        SettingsError: its connection has no options of a store, or a library is not installed.
+    """
+    access = read_access(target, read_value)
+    if isinstance(target, DeltaDelivery):
+        return open_delta(target, access)
+    assert isinstance(target, FileDelivery)
+    return FileTarget(target.name, target.kind, target.template, open_folder(target.template.root, access))
 
 
 def read_access(target: PlacedDelivery, read_value: Callable[[str], str]) -> StoreAccess:
@@ -176,6 +191,24 @@ def open_delta(target: DeltaDelivery, access: StoreAccess) -> DeltaTarget:
         what = f"`{target.name}` is a Delta table, and the library `deltalake` is not installed"
         raise SettingsError(what, "Install Penstock's extra `delta`.")
     return DeltaTarget(target.name, target.place, open_folder(target.place, access), access)
+
+
+def open_merge(target: MergeDelivery, read_value: Callable[[str], str], statement_seconds: int) -> MergeTarget:
+    """Open a table that is merged into. No connection is made.
+
+    Args:
+        read_value: Returns the value of a named connection.
+
+    Raises:
+        SettingsError: the connection is not set, or is a database whose tables Penstock does not change.
+    """
+    database = open_url(target.connection, read_value(target.connection), statement_seconds)
+    if not database.sql.takes_merges:
+        raise SettingsError(
+            f"connection `{database.name}` is {database.sql.title}, into which `{target.name}` cannot be merged",
+            "Merge into a table of Postgres, SQLite or DuckDB.",
+        )
+    return MergeTarget(target, database, statement_seconds)
 
 
 def open_http(target: HttpDelivery, read_value: Callable[[str], str]) -> HttpTarget:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from penstock.delivery.folders import Folder
 from penstock.delivery.target import Reply
 from penstock.errors import ObjectChanged, PlaceRefused, StoreRefused, StoreUnavailable
 
@@ -31,6 +32,16 @@ def translated_place_errors(target: str) -> Iterator[None]:
         raise PlaceRefused(target, f"{error.url}: {error.reason}", passing=False) from None
     except ObjectChanged as error:
         raise PlaceRefused(target, f"{error.url} {error.change} meanwhile", passing=True) from None
+
+
+def reach(target: str, folder: Folder) -> Reply:
+    """Look whether files can be written to a folder, and say why not. Nothing is written."""
+    try:
+        with translated_place_errors(target):
+            folder.check()
+    except PlaceRefused as error:
+        return refused(error)
+    return Reply(True, "")
 
 
 def refused(error: PlaceRefused) -> Reply:

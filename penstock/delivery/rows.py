@@ -23,13 +23,13 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.run.history_table import history_name, reflect_history, stored_columns
 from penstock.run.row_types import NUMBER
 from penstock.spec.column_names import OWN_COLUMNS
-from penstock.spec.deliver import TargetSpec
+from penstock.spec.deliver import AnyTarget
 from penstock.spec.pipeline import Pipeline
 from penstock.wording import write_decimal
 
 
 def read_delivered(
-    database: Database, run: RunRecord, pipeline: Pipeline, target: TargetSpec, statement_seconds: int
+    database: Database, run: RunRecord, pipeline: Pipeline, target: AnyTarget, statement_seconds: int
 ) -> Iterator[pa.Table]:
     """Yield the rows of a run that a target gets, one partition at a time: the key, and then the columns.
 

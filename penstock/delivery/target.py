@@ -21,6 +21,8 @@ class Reply:
     """Whether the same batch may be accepted later."""
     wait: float | None = None
     """Seconds that the target asks to wait."""
+    missing: int = 0
+    """Rows that were not merged, because the table does not have their keys."""
 
 
 class Target(ABC):
@@ -30,6 +32,17 @@ class Target(ABC):
     @abstractmethod
     def longest_seconds(self) -> float:
         """How long one batch may take."""
+
+    def open(self) -> Reply:
+        """Look whether the target can be reached, before a delivery to it is planned."""
+        return Reply(True, "")
+
+    def check(self, rows: pa.Schema) -> None:  # noqa: B027 # most targets take any columns
+        """Refuse columns that the target would not keep as they are. It is open.
+
+        Raises:
+            MergeRefused: a table lacks a column, or has one of another type.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -53,14 +66,6 @@ class IntervalTarget(Target):
 
         Args:
             rows: One table for each partition of the live run, of `delivery.change`. Without a run there are none.
-        """
-
-    @abstractmethod
-    def check(self) -> None:
-        """Look whether rows can be put there. Nothing is changed.
-
-        Raises:
-            PlaceRefused: they cannot.
         """
 
     @abstractmethod

@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 
 from penstock.database.connections import Database
 from penstock.delivery.deliver import LEASE_SECONDS
-from penstock.delivery.opening import open_outbox, open_target
+from penstock.delivery.opening import open_outbox, open_placed
 from penstock.delivery.target import IntervalTarget
 from penstock.errors import PenstockError
 from penstock.ledger.delivery_targets import release_lease, take_lease
 from penstock.ledger.migrations import has_ledger
+from penstock.spec.deliver import PlacedDelivery
 from penstock.spec.pipeline import Pipeline
 
 GRACE = timedelta(days=1)
@@ -70,11 +71,10 @@ def _each(
     if not has_ledger(database):
         return
     for spec in pipeline.deliver:
-        if spec.batch_rows is not None:
+        if not isinstance(spec, PlacedDelivery):
             continue
         try:
-            target = open_target(spec, read_value)
-            assert isinstance(target, IntervalTarget)
+            target = open_placed(spec, read_value)
             number, error = count(target, spec.name), ""
             target.close()
         except PenstockError as refusal:

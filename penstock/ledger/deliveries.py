@@ -198,12 +198,16 @@ def record_reply(database: Database, batch: Batch, reply: str) -> None:
         connection.execute(_update_batch(batch).where(delivery_batches.c.state == "sent").values(reply=reply))
 
 
-def acknowledge(database: Database, batch: Batch, outbox: Outbox, reply: str) -> None:
-    """Record that the target has a batch. Repeating it changes nothing."""
+def acknowledge(database: Database, batch: Batch, outbox: Outbox, reply: str, missing: int = 0) -> None:
+    """Record that the target has a batch. Repeating it changes nothing.
+
+    Args:
+        missing: Rows that it did not take, because its table does not have their keys.
+    """
     with database.writing() as connection:
         sent = _update_batch(batch).where(delivery_batches.c.state == "sent")
         now = database.now(connection)
-        done = {"state": "acknowledged", "reply": reply, "acknowledged_at": now, "last_key": ""}
+        done = {"state": "acknowledged", "reply": reply, "acknowledged_at": now, "last_key": "", "missing": missing}
         if connection.execute(sent.values(**done)).rowcount:
             _apply(connection, outbox, batch.delivery.change, rows_of_batch(batch), delivery_rows.c.digest)
 

@@ -31,6 +31,8 @@ class DeliveryRecord:
     """Batches that the target has acknowledged."""
     attempts: int
     """Of all batches."""
+    missing: int
+    """Rows whose keys the target's table does not have."""
     reply: str | None
     """To the newest batch that was sent."""
 
@@ -81,22 +83,23 @@ def list_failing(database: Database, pipeline: str | None = None) -> list[Failin
 
 
 def _read_batches(connection: sa.Connection, delivery_id: str) -> list[Any]:
-    columns = [delivery_batches.c[name] for name in ("state", "attempts", "reply")]
+    columns = [delivery_batches.c[name] for name in ("state", "attempts", "reply", "missing")]
     query = sa.select(*columns).where(delivery_batches.c.delivery_id == delivery_id)
     return list(connection.execute(query.order_by(delivery_batches.c.batch)).all())
 
 
 def _record(row: sa.RowMapping, batches: list[Any]) -> DeliveryRecord:
     start, end = row["interval_start"], row["interval_end"]
-    replies = [reply for _, _, reply in batches if reply is not None]
+    replies = [each.reply for each in batches if each.reply is not None]
     same = {name: row[name] for name in ("target", "run_id", "sequence", "state", "upserts", "deletes")}
     return DeliveryRecord(
         interval=None if start is None else DataInterval(start, end, row["timezone"] or "UTC"),
         planned_at=row["planned_at"],
         ended_at=row["ended_at"],
         batches=len(batches),
-        acknowledged=sum(state == "acknowledged" for state, _, _ in batches),
-        attempts=sum(attempts for _, attempts, _ in batches),
+        acknowledged=sum(each.state == "acknowledged" for each in batches),
+        attempts=sum(each.attempts for each in batches),
+        missing=sum(each.missing or 0 for each in batches),
         reply=replies[-1] if replies else None,
         **same,
     )

@@ -157,13 +157,15 @@ def find_tried(database: Database, outbox: Outbox) -> dict[str, datetime]:
         return {key: sent_at or planned_at for key, planned_at, sent_at in connection.execute(query)}
 
 
-def count_rows(database: Database, delivery: Delivery) -> tuple[int, int]:
-    """Return how many rows a delivery gives to the target, and how many it removes there."""
-    columns = (deliveries.c.upserts, deliveries.c.deletes)
+def count_rows(database: Database, delivery: Delivery) -> tuple[int, int, int]:
+    """Return how many rows a delivery gives to the target, how many it removes there, and how many it did not take."""
+    mine = delivery_batches.c.delivery_id == deliveries.c.delivery_id
+    missing = sa.select(sa.func.coalesce(sa.func.sum(delivery_batches.c.missing), 0)).where(mine).scalar_subquery()
+    columns = (deliveries.c.upserts, deliveries.c.deletes, missing)
     with database.reading() as connection:
         query = sa.select(*columns).where(deliveries.c.delivery_id == delivery.delivery_id)
-        upserts, deletes = connection.execute(query).one()
-    return int(upserts), int(deletes)
+        upserts, deletes, lacking = connection.execute(query).one()
+    return int(upserts), int(deletes), int(lacking)
 
 
 def list_batches(database: Database, delivery: Delivery) -> list[Batch]:

@@ -508,6 +508,7 @@ delivery_batches = sa.Table(
     sa.Column("reply", sa.Text),
     sa.Column("sent_at", UtcDateTime),
     sa.Column("acknowledged_at", UtcDateTime),
+    sa.Column("missing", sa.BigInteger, info={"since": 12}),  # rows whose keys the target's table does not have
     info={"since": 11},
 )
 """What is sent at once. A batch that was sent and not acknowledged may have arrived."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from penstock.ledger.delivery_records import DeliveryRecord, FailingTarget
 from penstock.report.blocks import Column, Inline, Table
 from penstock.timezones import describe_moment
+from penstock.wording import plural
 
 
 def list_deliveries(found: Sequence[DeliveryRecord]) -> Table:
@@ -16,13 +17,19 @@ def list_deliveries(found: Sequence[DeliveryRecord]) -> Table:
             f"{each.upserts:,}",
             f"{each.deletes:,}",
             f"{each.acknowledged:,} of {each.batches:,}",
-            each.reply or "–",
+            describe_reply(each),
         ]
         for each in found
     ]
     numbers = ("rows", "removals", "batches")
     columns = [Column(name, number=name in numbers) for name in ("target", "state", *numbers, "reply")]
     return Table(columns, rows)
+
+
+def describe_reply(delivery: DeliveryRecord) -> str:
+    """Say what the target answered last, and how many keys its table does not have."""
+    lacking = f"{plural(delivery.missing, 'key')} not in its table" if delivery.missing else ""
+    return "; ".join(filter(None, (delivery.reply, lacking))) or "–"
 
 
 def describe_failing(target: FailingTarget, zone: str = "UTC") -> str:

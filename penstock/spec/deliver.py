@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from penstock.object_urls import is_remote, parse_url
-from penstock.spec.parts import Column, ConnectionName, Part, UtcDatetime
+from penstock.spec.parts import Column, ConnectionName, Identifier, Part, SchemaName, UtcDatetime, twin_names
 from penstock.spec.steps import SqlExpression
 from penstock.spec.target_path import TargetPath, check_place
 
@@ -16,16 +16,13 @@ TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 class TargetSpec(Part):
     """Keys that all kinds of targets have."""
 
-    DEFINING: ClassVar[frozenset[str]] = frozenset({"where", "columns"})
+    DEFINING: ClassVar[frozenset[str]] = frozenset({"where"})
     """Keys on which the content of a delivery depends. If one changes, an open delivery is planned anew."""
 
     name: TargetName = Field(examples=["crm"])
     """Name of the target. The ledger knows the target by it, so another name is another target, which has no rows."""
     where: SqlExpression | None = Field(default=None, examples=["decision = 'block'"])
     """Deliver only rows for which this condition is true. It may use the columns that are stored with the scores."""
-    columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
-    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
-    column of the key is delivered as its keyed hash."""
     start: UtcDatetime | None = Field(default=None, examples=["2026-03-01T00:00:00Z"])
     """Deliver only intervals that begin at this time or later. Without it all live intervals are delivered. It needs
     `interval`."""
@@ -46,10 +43,20 @@ class TargetSpec(Part):
         return False
 
 
-class HttpDelivery(TargetSpec):
+class ColumnsSpec(TargetSpec):
+    """Keys of targets that get columns as they are."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"columns"}
+
+    columns: tuple[Column, ...] = Field(default=(), examples=[["score", "decision"]])
+    """Columns that are delivered beside the key. Without it all that are stored with the scores. A private
+    column of the key is delivered as its keyed hash."""
+
+
+class HttpDelivery(ColumnsSpec):
     """A receiver that gets the live rows by POST, in batches of JSON."""
 
-    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"rows"}
+    DEFINING: ClassVar[frozenset[str]] = ColumnsSpec.DEFINING | {"rows"}
 
     kind: Literal["http"] = Field(examples=["http"])
     """Kind of the target."""
@@ -83,10 +90,10 @@ class HttpDelivery(TargetSpec):
         return value
 
 
-class PlacedDelivery(TargetSpec):
+class PlacedDelivery(ColumnsSpec):
     """Keys of targets in a folder or an object store."""
 
-    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"kind", "path"}
+    DEFINING: ClassVar[frozenset[str]] = ColumnsSpec.DEFINING | {"kind", "path"}
 
     connection: ConnectionName | None = Field(default=None, examples=["lake"])
     """Name of the connection with the options of an object store, in the setting `PENSTOCK_CONNECTIONS__<NAME>`.
@@ -155,4 +162,52 @@ class DeltaDelivery(PlacedDelivery):
         return value
 
 
-AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery, Field(discriminator="kind")]
+class MergeDelivery(TargetSpec):
+    """A table of another database, in which columns of the rows with the same keys are set."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"on", "set"}
+    MOST_ROWS: ClassVar[int] = 10_000
+    """Most rows of one transaction."""
+
+    kind: Literal["merge"] = Field(examples=["merge"])
+    """Kind of the target."""
+    connection: ConnectionName = Field(examples=["crm"])
+    """Name of the connection to the database, which may be the warehouse. Its URL is in the setting
+    `PENSTOCK_CONNECTIONS__<NAME>`."""
+    table: Identifier = Field(examples=["customers"])
+    """Table whose columns are set, spelled as in the database."""
+    schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
+    """Schema of the table. Without it the table is in the default schema of the connection."""
+    on: Annotated[tuple[Column, ...], Field(min_length=1)] | Annotated[dict[Column, Column], Field(min_length=1)] = (
+        Field(examples=[["customer_id"], {"Customer ID": "customer_id"}])
+    )
+    """The columns of the pipeline's key, all of them. Where the table has other names for them, write
+    `{<column of the table>: <column of the key>}`."""
+    set: Annotated[dict[Column, Column], Field(min_length=1, max_length=32)] = Field(examples=[{"risk": "score"}])
+    """What is written into which column: `{<column of the table>: <column that is stored with the scores>}`. Rows that
+    the table does not have are counted, not inserted. A row that is live no more leaves NULL."""
+
+    @property
+    def matched(self) -> dict[str, str]:
+        """The column of the key by the table's column."""
+        return self.on if isinstance(self.on, dict) else {column: column for column in self.on}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are delivered beside the key."""
+        return tuple(dict.fromkeys(self.set.values()))
+
+    @property
+    def batch_rows(self) -> int:
+        return self.MOST_ROWS
+
+    @model_validator(mode="after")
+    def _names_each_column_once(self) -> Self:
+        if doubled := twin_names((*self.matched, *self.set)):
+            raise ValueError(f"`on` and `set` name the column `{doubled[0]}` of the table twice; name it once")
+        if doubled := twin_names(self.matched.values()):
+            raise ValueError(f"`on` names the column `{doubled[0]}` of the key twice; name it once")
+        return self
+
+
+AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery | MergeDelivery, Field(discriminator="kind")]

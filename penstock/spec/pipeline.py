@@ -8,6 +8,7 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from penstock.errors import nearest
 from penstock.spec.column_names import find_taken
+from penstock.spec.deliver import MergeDelivery
 from penstock.spec.drift import SAME_WEEKDAY
 from penstock.spec.expression import read_expression
 from penstock.spec.features_query import check_features
@@ -264,6 +265,8 @@ class Pipeline(PipelineFields):
                 raise ValueError(
                     f"`{target.name}` in `deliver` has a `start`, and the pipeline has no `interval`; remove `start`"
                 )
+            if isinstance(target, MergeDelivery):
+                self._merges_by_the_key(target)
             named = dict.fromkeys(column.casefold() for column in target.columns)
             for column in (*named, *(read_expression(target.where) if target.where else ())):
                 if column not in stored and not is_output(column, steps):
@@ -273,6 +276,19 @@ class Pipeline(PipelineFields):
                         f"to `keep`.{nearest(column, known)}"
                     )
         return self
+
+    def _merges_by_the_key(self, target: MergeDelivery) -> None:
+        if sorted(target.matched.values()) != sorted(self.key):
+            matched, key = ", ".join(target.matched.values()), ", ".join(self.key)
+            raise ValueError(
+                f"`{target.name}` in `deliver` merges on {matched}, and a score belongs to the key {key}; name all "
+                "columns of the key in `on`, and no other"
+            )
+        if private := [column for column in self.key if column.casefold() in self.private_columns]:
+            raise ValueError(
+                f"`{target.name}` in `deliver` merges by `{private[0]}`, which is private: a target gets its hash, "
+                "which no table has; take it out of `private`, or deliver in another way"
+            )
 
     @model_validator(mode="after")
     def _targets_have_places_of_their_own(self) -> Self:

@@ -134,17 +134,33 @@ class _Check:
             self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
 
     def check_targets(self) -> None:
-        """Check the places, addresses and secrets of the targets of `deliver`. Nothing is sent."""
+        """Check the places, addresses and secrets of the targets of `deliver`. Nothing is sent.
+
+        One that may answer later is a warning.
+        """
         from penstock.delivery.opening import open_target
-        from penstock.delivery.target import IntervalTarget
 
         for target in self.pipeline.deliver:
             subject = f"deliver `{target.name}`"
             with self.report.about(subject):
                 assert self.connect.read_value is not None  # a command's connector has it
-                opened = open_target(target, self.connect.read_value)
-                if isinstance(opened, IntervalTarget):
-                    opened.check()
+                opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
+                reply = opened.open()
+                opened.close()
+                if not reply.accepted:
+                    (self.report.warning if reply.again else self.report.problem)(subject, reply.text)
+
+    def _check_target_columns(self, rows: "pa.Table") -> None:
+        """Check that the targets of `deliver` keep each value as it is."""
+        from penstock.delivery.opening import open_target
+
+        for target in self.pipeline.deliver:
+            with self.report.about(f"deliver `{target.name}`"):
+                assert self.connect.read_value is not None  # a command's connector has it
+                opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
+                columns = [c for c in (*self.pipeline.key, *target.columns) if c in rows.column_names]
+                if opened.open().accepted:
+                    opened.check(rows.select(columns).schema)
                 opened.close()
 
     def check_destination(self) -> None:
@@ -376,6 +392,7 @@ class _Check:
             scores = check_steps(self.pipeline, models, features, size, options, self.report)
             if scores is not None:
                 self.trial.judge(SCORES, scores, size)
+                self._check_target_columns(scores)
 
     def _note_untested(self, subject: str, name: str) -> None:
         """Say if Penstock's tests do not read such a database."""

@@ -10,7 +10,7 @@ def show_deliveries(
 ) -> None:
     """List deliveries to other systems, newest first, and the targets that do not get their rows."""
     from penstock.ledger.delivery_records import list_deliveries, list_failing
-    from penstock.report.delivery import describe_failing
+    from penstock.report.delivery import describe_failing, describe_reply
     from penstock.run_types import interval_label
     from penstock.timezones import describe_moment
 
@@ -32,7 +32,7 @@ def show_deliveries(
             batches = f"{each.acknowledged:,} of {each.batches:,}"
             run = short(each.run_id) if each.run_id else "–"
             counts = (count(each.upserts), count(each.deletes), batches)
-            told = (each.reply or "–", describe_moment(each.planned_at, zone))
+            told = (describe_reply(each), describe_moment(each.planned_at, zone))
             table.add_row(each.target, interval_label(each.interval), run, each.state, *counts, *told)
         console().print(table)
     for target in failing:

@@ -50,6 +50,8 @@ class SqlDialect:
     """Whether it may have the ledger and the scores."""
     is_tested = False
     """Whether Penstock's tests read it."""
+    takes_merges = False
+    """Whether scores can be merged into its tables."""
     driver: str | None = None
     """The driver for a URL that names none."""
     only_driver = False
@@ -300,6 +302,10 @@ class SqlDialect:
         mine = (known.c.table_schema == schema, known.c.table_name == sa.literal(table.name, sa.Text()))
         return sa.select(known.c.column_name, shown).where(*mine)
 
+    def declared_type(self, kind: Type, declared: str) -> Type:
+        """Return a column's type by its reflected and its declared one, where reflection is not exact."""
+        return kind
+
     def keep_types(self, columns: Sequence[Element]) -> "sa.Select[Any] | None":
         """Return the query that keeps a table's types as they are until the transaction ends."""
         return None
@@ -323,6 +329,14 @@ class SqlDialect:
     def whole(self, name: str) -> str:
         """Return the SQL of a number without its fraction."""
         return f"floor({name})"
+
+    def holds_double(self, kind: Type) -> bool:
+        """Whether a column of a reflected type holds each float of 64 bits as it is."""
+        return isinstance(kind, sa.Double)
+
+    def is_boolean(self, kind: Type) -> bool:
+        """Whether a column of a reflected type has only true and false."""
+        return isinstance(kind, sa.Boolean)
 
     def reads_back(self, name: str, scale: int) -> str:
         """Return the SQL condition that a float is the decimal with so many digits after the point."""

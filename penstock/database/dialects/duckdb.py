@@ -28,7 +28,7 @@ _COLUMNS = sa.text(
 
 class DuckdbDialect(SqlDialect):
     names = ("duckdb",)
-    is_warehouse = is_tested = True
+    is_warehouse = is_tested = takes_merges = True
     is_file = one_process = True
     modules = ("duckdb", "_duckdb")
     bulk = "duckdb"
@@ -82,6 +82,11 @@ class DuckdbDialect(SqlDialect):
 
     def exact_number(self, scale: int, precision: int | None) -> Type:
         return sa.Numeric(_MAX_DIGITS, scale)
+
+    def declared_type(self, kind: Type, declared: str) -> Type:
+        if declared.startswith("TIMESTAMP WITH TIME ZONE"):
+            return sa.TIMESTAMP(timezone=True)
+        return sa.Double() if declared.startswith("DOUBLE") else kind
 
     def schema_names(self, connection: sa.Connection) -> list[str]:
         # The inspector's names have the database in front, and those of other databases are among them.

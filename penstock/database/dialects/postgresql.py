@@ -86,7 +86,7 @@ _FACTS = sa.text(
 
 class PostgresqlDialect(SqlDialect):
     names = ("postgresql",)
-    is_warehouse = is_tested = True
+    is_warehouse = is_tested = takes_merges = True
     driver = "psycopg"
     modules = ("adbc_driver_manager", "psycopg")
     shares_snapshots = has_server_clock = True

@@ -25,7 +25,7 @@ class _Untyped(sa.types.UserDefinedType[Any]):
 
 class SqliteDialect(SqlDialect):
     names = ("sqlite",)
-    is_warehouse = is_tested = True
+    is_warehouse = is_tested = takes_merges = True
     is_file = one_writer = True
     modules = ("sqlite3",)
     # ADBC's driver contains a second SQLite library, and two of them in one process break each other's POSIX locks on a
@@ -81,6 +81,9 @@ class SqliteDialect(SqlDialect):
     def declared_types(self, table: sa.Table) -> "sa.Select[Any]":
         described = sa.func.pragma_table_info(table.name).table_valued("name", "type")
         return sa.select(described.c.name, described.c.type)
+
+    def holds_double(self, kind: Type) -> bool:
+        return isinstance(kind, sa.Float)
 
     def whole(self, name: str) -> str:
         return f"round({name})"
