@@ -39,7 +39,15 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
-from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
+from penstock.errors.serving import (
+    NotReady,
+    NotRecorded,
+    RequestError,
+    RowsRefused,
+    ServeRefused,
+    TooManyRequests,
+    WrongValue,
+)
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -180,6 +188,7 @@ __all__ = [
     "NotLive",
     "NotMeasured",
     "NotReady",
+    "NotRecorded",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",
