@@ -1,4 +1,4 @@
-"""A server that records before it answers: killed under load, and with its warehouse away, each answered row is there once."""
+"""A server that records before it answers: killed, or with its warehouse away, it loses no answered row."""
 
 import os
 import signal
@@ -127,7 +127,7 @@ def recorded_payments(place: Place) -> Counter[int]:
 
 
 def check(place: Place, load: Load) -> int:
-    """Check that each answered row is there once, and that no other one is there twice. Return how many were answered."""
+    """Check that each answered row is there once, and no other one twice. Return how many were answered."""
     found = recorded_payments(place)
     assert [payment for payment in load.answered if found[payment] != 1] == []
     assert set(found.values()) == {1}
