@@ -43,7 +43,15 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
-from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
+from penstock.errors.serving import (
+    NotReady,
+    NotRecorded,
+    RequestError,
+    RowsRefused,
+    ServeRefused,
+    TooManyRequests,
+    WrongValue,
+)
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -186,6 +194,7 @@ __all__ = [
     "NotLive",
     "NotMeasured",
     "NotReady",
+    "NotRecorded",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",

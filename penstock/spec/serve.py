@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from penstock.resources.memory import read_size
-from penstock.spec.parts import Part
+from penstock.spec.parts import Duration, Part
 
 _WAIT = r"\s*(\d{1,5})\s*ms\s*"
 _SIZE: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 1}], "examples": ["1MiB"]}
@@ -29,6 +29,9 @@ Wait = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^\s*\d{1,5}\s*ms\s*$", "examples": ["2ms"]}),
 ]
 Bytes = Annotated[int, BeforeValidator(read_size), WithJsonSchema(_SIZE)]
+
+
+Record = Literal["off", "async", "before_answer"]
 
 
 class ServeBatch(Part):
@@ -60,3 +63,9 @@ class Serve(Part):
     """Which requests are scored together."""
     limit: ServeLimit = Field(default=ServeLimit(), examples=[{"rows": 1000, "bytes": "1MiB", "in_flight": 64}])
     """What is refused because it is too much."""
+    record: Record = Field(default="off", examples=["before_answer"])
+    """Whether the rows of requests and their scores are kept in the table `<table>__served`. `before_answer`: no answer
+    is sent before they are stored. `async`: the answer does not wait, and rows that come too fast are dropped and
+    counted."""
+    retention: Duration = Field(default=timedelta(days=30), examples=["30d"])
+    """How long recorded rows are kept, and how long an `Idempotency-Key` counts. `penstock prune` removes them."""
