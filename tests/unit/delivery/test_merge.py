@@ -305,7 +305,7 @@ def test_what_the_table_lacks_is_named(open_crm: Callable[[str], Database]) -> N
         read_table(database, spec)
     with pytest.raises(MergeRefused, match=r"it has no column `c_scor`. Correct `on` or `set`. Did you mean `c_score`"):
         read_table(database, spec.model_copy(update={"set": {"c_scor": "score"}}))
-    with pytest.raises(MergeRefused, match="connection `crm` has no such table or view.*Did you mean `typed`"):
+    with pytest.raises(MergeRefused, match=r"connection `crm` has no such table or view.*Did you mean `typed`"):
         read_table(database, spec.model_copy(update={"table": "typd"}))
 
 
