@@ -31,7 +31,7 @@ from penstock.serving.metrics import Metrics
 from penstock.serving.mlflow_format import read_invocation
 from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
 from penstock.serving.openapi import describe_api
-from penstock.serving.problems import answer_error
+from penstock.serving.problems import answer_error, write_problem
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer, output_columns
 from penstock.serving.served_pipeline import ServedPipeline
@@ -101,6 +101,8 @@ class ServingApplication:
             "/ready": self._ready,
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
+            "/ping": self._ready,
+            "/health": self._ready,
         }
         routes += [Route(path, self._guarded(answer, open_to_all=True)) for path, answer in open_to_all.items()]
         readers: dict[str, Endpoint] = {
@@ -108,6 +110,7 @@ class ServingApplication:
             "/scores/{table}/{key:path}": self._find_score,
             "/explain/{pipeline}/{key:path}": self._explain,
             "/metrics": partial(self._metrics, metrics),
+            "/version": self._version,
             "/v2": self._describe_server,
             "/v2/models/{pipeline}": self._describe_model,
             "/v2/models/{pipeline}/ready": self._model_ready,
@@ -230,6 +233,9 @@ class ServingApplication:
     async def _metrics(self, metrics: Metrics, _request: Request) -> Response:
         return PlainTextResponse(metrics.write(), media_type="text/plain; version=0.0.4")
 
+    async def _version(self, _request: Request) -> Response:
+        return PlainTextResponse(penstock.__version__)
+
     async def _openapi(self, _request: Request) -> Response:
         return json_response(describe_api(self.served.values()))
 
@@ -274,7 +280,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     """Answer a path or a method that there is not."""
     assert isinstance(error, HTTPException)
     body = {"what": error.detail, "where": request.url.path, "next": "See docs/serving.md for the paths."}
-    return json_response({"error": body}, error.status_code, error.headers)
+    return write_problem(request, body, error.status_code, error.headers)
 
 
 async def _answer_score(asked: _Asked) -> Response:
