@@ -1,13 +1,16 @@
 """The clients that users have: each gets the scores of the run, to the bit."""
 
+import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import penstock
-from tests.clients import ask_with
+from tests.clients import FOLDER, ask_with, program_of
 from tests.integration.test_serving import live_rows, make_served_place, read_shop
 from tests.serving_process import ServingProcess, serving_process
 from tests.shop import Place
@@ -67,3 +70,14 @@ def test_tritons_client_gets_the_scores_of_the_run(
     assert given["unknown"]["message"].endswith("There are: `card-risk`.")
     assert given["wrong"]["status"] == "400"
     assert "`items` takes a whole number, and has a boolean" in given["wrong"]["message"]
+
+
+def test_schemathesis_finds_nothing(server: ServingProcess, tmp_path: Path) -> None:
+    """It takes the requests from the OpenAPI document, and holds each answer against it."""
+    options = ["--seed", "17", "--max-time", "30", "--continue-on-failure", "--no-shrink"]
+    command = [program_of("schemathesis", "st"), "--config-file", FOLDER / "schemathesis.toml", "run", *options]
+    done = subprocess.run([*command, f"{server.address}/openapi.json"], cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"[0-9]{3,} generated", done.stdout), done.stdout
+    assert "answered with 5" not in server.log.read_text()
