@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +69,6 @@ def serving_process(
         wait_until(server.is_ready, tell=log.read_text)
         yield server
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: children too
-        except ProcessLookupError:
-            pass
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its session has the processes of `--workers` too
         process.wait()

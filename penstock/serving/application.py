@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPENING_SECONDS = 30.0
+"""How long a process may open its models before it takes requests. Those that come before wait, or go to others."""
 _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
 
@@ -123,7 +125,10 @@ class ServingApplication:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch_aliases())
+        looked = asyncio.Event()
+        watching = asyncio.create_task(self._watch_aliases(looked))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(looked.wait(), _OPENING_SECONDS)
         try:
             yield
         finally:
@@ -133,14 +138,19 @@ class ServingApplication:
             for each in self.served.values():
                 each.batches.close()
 
-    async def _watch_aliases(self) -> None:
-        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score."""
+    async def _watch_aliases(self, looked: asyncio.Event) -> None:
+        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
+
+        Args:
+            looked: set after the first time.
+        """
         while True:
             for each in self.served.values():
                 try:
                     await asyncio.to_thread(each.take_models)
                 except Exception:
                     logger.exception("%s: its models cannot be looked up", each.name)
+            looked.set()
             await asyncio.sleep(self.poll_seconds)
 
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
@@ -177,10 +187,10 @@ class ServingApplication:
                 served = self._find(request)
                 name = served.name
                 with served.in_flight():
+                    scorer = self._choose_scorer(served, request)  # whatever version is taken while the body comes
                     with served.batches.arriving():
                         body = await read_body(request, served.limits.limit.bytes)
-                    self._find(request)  # the version that its path names may not score any more
-                    response = await answer(_Asked(served, served.ready, request, body, request_id, metrics.count))
+                    response = await answer(_Asked(served, scorer, request, body, request_id, metrics.count))
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
             response.headers["x-request-id"] = request_id
@@ -203,11 +213,25 @@ class ServingApplication:
             remedy = "Use /pipelines/<pipeline>/invocations."
             raise RequestError("several pipelines are served", "/invocations", remedy, 404)
         found = self.served.get(name)
-        version = request.path_params.get("version")
-        if found is None or (version and version != deciding_model(found.ready.pins).version):
+        if found is None:
             known = ", ".join(f"`{each}`" for each in self.served)
             raise RequestError("it is not served here", request.url.path, f"There are: {known}.", 404)
         return found
+
+    def _choose_scorer(self, served: ServedPipeline, request: Request) -> Scorer:
+        """Return what scores now, if it is the version that the path names.
+
+        Raises:
+            NotReady: no model stands yet.
+            RequestError: another version scores.
+        """
+        scorer, version = served.ready, request.path_params.get("version")
+        scoring = deciding_model(scorer.pins).version
+        if version not in (None, scoring):
+            raise RequestError(
+                f"version {version} does not score", request.url.path, f"Version {scoring} scores now.", 404
+            )
+        return scorer
 
     async def _live(self, _request: Request) -> Response:
         return json_response({"live": True})
@@ -260,7 +284,7 @@ class ServingApplication:
         return json_response(described)
 
     async def _describe_model(self, request: Request) -> Response:
-        scorer = self._find(request).ready
+        scorer = self._choose_scorer(self._find(request), request)
         outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in output_columns(scorer).items()]
         described = {
             "name": scorer.pipeline.name,
@@ -273,6 +297,8 @@ class ServingApplication:
 
     async def _model_ready(self, request: Request) -> Response:
         served = self._find(request)
+        if served.scorer is not None:
+            self._choose_scorer(served, request)
         return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
 
 
@@ -284,14 +310,21 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 
 
 async def _answer_score(asked: _Asked) -> Response:
-    body = parse_json(asked.request, asked.body)
+    with_reasons, body = _asks_for_reasons(asked.request), parse_json(asked.request, asked.body)
     scored = await asked.score(read_rows(asked.scorer, body, asked.request_id, asked.most))
     if all(outcome.status != "scored" for outcome in scored.outcomes):
         _refuse(scored)
     reasons, served = None, asked.served
-    if asked.request.query_params.get("reasons") == "true":
+    if with_reasons:
         reasons = await served.batches.run(find_top_reasons, served.pipeline, scored, served.options.masking)
     return json_response(answer_rows(scored, reasons))
+
+
+def _asks_for_reasons(request: Request) -> bool:
+    given = request.query_params.get("reasons", "false")
+    if given not in ("true", "false"):
+        raise RequestError("it is neither true nor false", "query parameter `reasons`", "Send `reasons=true`.")
+    return given == "true"
 
 
 async def _answer_invocation(asked: _Asked) -> Response:

@@ -1,4 +1,4 @@
-"""Ask a server with Triton's client. Read the port and the rows from standard input, and write what the client gives."""
+"""Ask a server with Triton's client. Standard input has the port and the rows; written is what the client gives."""
 
 import json
 import sys

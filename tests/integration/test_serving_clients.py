@@ -74,9 +74,16 @@ def test_tritons_client_gets_the_scores_of_the_run(
 
 def test_schemathesis_finds_nothing(server: ServingProcess, tmp_path: Path) -> None:
     """It takes the requests from the OpenAPI document, and holds each answer against it."""
-    options = ["--seed", "17", "--max-time", "30", "--continue-on-failure", "--no-shrink"]
-    command = [program_of("schemathesis", "st"), "--config-file", FOLDER / "schemathesis.toml", "run", *options]
-    done = subprocess.run([*command, f"{server.address}/openapi.json"], cwd=tmp_path, capture_output=True, text=True)
+    options = ["--seed", "17", "--max-time", "20", "--continue-on-failure", "--no-shrink"]
+    command = [
+        str(program_of("schemathesis", "st")),
+        "--config-file",
+        str(FOLDER / "schemathesis.toml"),
+        "run",
+        *options,
+    ]
+    command.append(f"{server.address}/openapi.json")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stdout
     assert re.search(r"[0-9]{3,} generated", done.stdout), done.stdout
