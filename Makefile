@@ -12,7 +12,7 @@ TYPED := penstock benchmarks
 unexport $(filter PREFECT_%,$(.VARIABLES))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all soak faults hour wheel check docs lock bench bench-peers bench-full bench-check gpu-check
+.PHONY: help demo test test-all soak clients faults hour wheel check docs lock bench bench-peers bench-full bench-check gpu-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r target text; do printf '%-20s%s\n' "$$target" "$$text"; done
@@ -38,6 +38,11 @@ test-all: $(STAMP) ## run all tests and one in twenty of the soak tests (SEED=20
 soak: $(STAMP) ## run all soak tests: the rest of the faults, long histories, an hour of all packs
 	$(BIN)/python -m pytest -m soak --ignore tests/e2e/test_hour.py -n 2 --dist worksteal $(ARGS)
 	$(MAKE) hour ARGS=
+
+# Clients of the server that are no part of Penstock, each in an environment of its own.
+CLIENTS := $(patsubst tests/clients/%.txt,.venv-clients/%/.installed,$(wildcard tests/clients/*.txt))
+
+clients: $(CLIENTS) ## install MLflow's and Triton's client and Schemathesis, with which tests ask the server
 
 faults: $(STAMP) ## break runs in all known ways, and print the outcome of each
 	$(BIN)/python -m pytest tests/faults -m '' -n 2 --dist worksteal $(ARGS)
@@ -78,14 +83,25 @@ bench-check: $(STAMP) ## fail if a ratio is worse than the stored one (ARGS="--w
 	$(if $(ARGS),,$(BIN)/python -m benchmarks.small_run --check)
 	$(if $(ARGS),,$(BIN)/python -m benchmarks.cold_start --check)
 
-.venv-peers/%/.installed: benchmarks/peers/%.txt
+# Make an environment $(1) with the pins of the file $(2).
 ifneq ($(UV),)
-	uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .venv-peers/$*
-	uv pip install --quiet --compile-bytecode --python .venv-peers/$*/bin/python --no-deps -r $<
+define pinned_environment
+	uv venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(1)
+	uv pip install --quiet --compile-bytecode --python $(1)/bin/python --no-deps -r $(2)
+endef
 else
-	$(PYTHON) -m venv --clear .venv-peers/$*
-	.venv-peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+define pinned_environment
+	$(PYTHON) -m venv --clear $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(2)
+endef
 endif
+
+.venv-peers/%/.installed: benchmarks/peers/%.txt
+	$(call pinned_environment,.venv-peers/$*,$<)
+	@touch $@
+
+.venv-clients/%/.installed: tests/clients/%.txt
+	$(call pinned_environment,.venv-clients/$*,$<)
 	@touch $@
 
 gpu-check: $(STAMP) ## compare scores on a GPU with the processor's, and show where the GPU pays, in 5 minutes
@@ -111,11 +127,11 @@ lock: $(STAMP) ## resolve the dependencies into requirements.lock (ARGS=--upgrad
 	@if grep -nE 'https?://' $(VENV)/requirements*.new; then echo "A lock names a web address; none was written." >&2; exit 1; fi
 	@cp $(VENV)/requirements.new requirements.lock
 	@cp $(VENV)/requirements-runtime.new requirements-runtime.lock
-	@for file in benchmarks/peers/*.in; do \
+	@for file in benchmarks/peers/*.in tests/clients/*.in; do \
 		PATH="$$PATH:$(abspath $(BIN))" uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url \
 			--no-annotate --custom-compile-command "make lock" --no-emit-package nvidia-nccl-cu12 \
 			$(ARGS) $$file -o $${file%.in}.txt || exit 1; done
-	@echo "requirements.lock, requirements-runtime.lock and the peers' pins written; the next target installs them"
+	@echo "requirements.lock, requirements-runtime.lock and the pins of peers and clients written; the next target installs them"
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

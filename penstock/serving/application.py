@@ -32,7 +32,7 @@ from penstock.serving.metrics import Metrics
 from penstock.serving.mlflow_format import read_invocation
 from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
 from penstock.serving.openapi import describe_api
-from penstock.serving.problems import answer_error
+from penstock.serving.problems import answer_error, write_problem
 from penstock.serving.recorded_answers import read_key, record_answer
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer, output_columns
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OPENING_SECONDS = 30.0
+"""How long a process may open its models before it takes requests. Those that come before wait, or go to others."""
 _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
 
@@ -107,6 +109,8 @@ class ServingApplication:
             "/ready": self._ready,
             "/v2/health/live": self._live,
             "/v2/health/ready": self._ready,
+            "/ping": self._ready,
+            "/health": self._ready,
         }
         routes += [Route(path, self._guarded(answer, open_to_all=True)) for path, answer in open_to_all.items()]
         readers: dict[str, Endpoint] = {
@@ -114,6 +118,7 @@ class ServingApplication:
             "/scores/{table}/{key:path}": self._find_score,
             "/explain/{pipeline}/{key:path}": self._explain,
             "/metrics": partial(self._metrics, metrics),
+            "/version": self._version,
             "/v2": self._describe_server,
             "/v2/models/{pipeline}": self._describe_model,
             "/v2/models/{pipeline}/ready": self._model_ready,
@@ -129,7 +134,10 @@ class ServingApplication:
         for each in self.served.values():
             if each.recorder is not None:
                 each.recorder.start()
-        watching = asyncio.create_task(self._watch_aliases())
+        looked = asyncio.Event()
+        watching = asyncio.create_task(self._watch_aliases(looked))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(looked.wait(), _OPENING_SECONDS)
         try:
             yield
         finally:
@@ -141,14 +149,19 @@ class ServingApplication:
                 if each.recorder is not None:
                     await asyncio.to_thread(each.recorder.close)
 
-    async def _watch_aliases(self) -> None:
-        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score."""
+    async def _watch_aliases(self, looked: asyncio.Event) -> None:
+        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
+
+        Args:
+            looked: set after the first time.
+        """
         while True:
             for each in self.served.values():
                 try:
                     await asyncio.to_thread(each.take_models)
                 except Exception:
                     logger.exception("%s: its models cannot be looked up", each.name)
+            looked.set()
             await asyncio.sleep(self.poll_seconds)
 
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
@@ -185,11 +198,11 @@ class ServingApplication:
                 served = self._find(request)
                 name = served.name
                 with served.in_flight():
+                    scorer = self._choose_scorer(served, request)  # whatever version is taken while the body comes
                     with served.batches.arriving():
                         body = await read_body(request, served.limits.limit.bytes)
-                    self._find(request)  # the version that its path names may not score any more
                     client = identity.name if identity else ""
-                    asked = _Asked(served, served.ready, request, body, request_id, client, metrics.count)
+                    asked = _Asked(served, scorer, request, body, request_id, client, metrics.count)
                     response = await _answer_recorded(asked, answer)
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
@@ -213,11 +226,25 @@ class ServingApplication:
             remedy = "Use /pipelines/<pipeline>/invocations."
             raise RequestError("several pipelines are served", "/invocations", remedy, 404)
         found = self.served.get(name)
-        version = request.path_params.get("version")
-        if found is None or (version and version != deciding_model(found.ready.pins).version):
+        if found is None:
             known = ", ".join(f"`{each}`" for each in self.served)
             raise RequestError("it is not served here", request.url.path, f"There are: {known}.", 404)
         return found
+
+    def _choose_scorer(self, served: ServedPipeline, request: Request) -> Scorer:
+        """Return what scores now, if it is the version that the path names.
+
+        Raises:
+            NotReady: no model stands yet.
+            RequestError: another version scores.
+        """
+        scorer, version = served.ready, request.path_params.get("version")
+        scoring = deciding_model(scorer.pins).version
+        if version not in (None, scoring):
+            raise RequestError(
+                f"version {version} does not score", request.url.path, f"Version {scoring} scores now.", 404
+            )
+        return scorer
 
     async def _live(self, _request: Request) -> Response:
         return json_response({"live": True})
@@ -244,6 +271,9 @@ class ServingApplication:
     async def _metrics(self, metrics: Metrics, _request: Request) -> Response:
         return PlainTextResponse(metrics.write(), media_type="text/plain; version=0.0.4")
 
+    async def _version(self, _request: Request) -> Response:
+        return PlainTextResponse(penstock.__version__)
+
     async def _openapi(self, _request: Request) -> Response:
         return json_response(describe_api(self.served.values()))
 
@@ -268,7 +298,7 @@ class ServingApplication:
         return json_response(described)
 
     async def _describe_model(self, request: Request) -> Response:
-        scorer = self._find(request).ready
+        scorer = self._choose_scorer(self._find(request), request)
         outputs = [{"name": name, "datatype": kind, "shape": [-1]} for name, kind in output_columns(scorer).items()]
         described = {
             "name": scorer.pipeline.name,
@@ -281,6 +311,8 @@ class ServingApplication:
 
     async def _model_ready(self, request: Request) -> Response:
         served = self._find(request)
+        if served.scorer is not None:
+            self._choose_scorer(served, request)
         return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
 
 
@@ -288,7 +320,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     """Answer a path or a method that there is not."""
     assert isinstance(error, HTTPException)
     body = {"what": error.detail, "where": request.url.path, "next": "See docs/serving.md for the paths."}
-    return json_response({"error": body}, error.status_code, error.headers)
+    return write_problem(request, body, error.status_code, error.headers)
 
 
 async def _answer_recorded(asked: _Asked, answer: Answer) -> Response:
@@ -307,14 +339,21 @@ async def _answer_recorded(asked: _Asked, answer: Answer) -> Response:
 
 
 async def _answer_score(asked: _Asked) -> Response:
-    body = parse_json(asked.request, asked.body)
+    with_reasons, body = _asks_for_reasons(asked.request), parse_json(asked.request, asked.body)
     scored = await asked.score(read_rows(asked.scorer, body, asked.request_id, asked.most))
     if all(outcome.status != "scored" for outcome in scored.outcomes):
         _refuse(scored)
     reasons, served = None, asked.served
-    if asked.request.query_params.get("reasons") == "true":
+    if with_reasons:
         reasons = await served.batches.run(find_top_reasons, served.pipeline, scored, served.options.masking)
     return json_response(answer_rows(scored, reasons))
+
+
+def _asks_for_reasons(request: Request) -> bool:
+    given = request.query_params.get("reasons", "false")
+    if given not in ("true", "false"):
+        raise RequestError("it is neither true nor false", "query parameter `reasons`", "Send `reasons=true`.")
+    return given == "true"
 
 
 async def _answer_invocation(asked: _Asked) -> Response:

@@ -53,35 +53,71 @@ _ERROR = {
 }
 
 
+_TENSOR = {
+    "type": "object",
+    "required": ["name", "shape", "datatype"],
+    "properties": {
+        "name": {"type": "string"},
+        "shape": {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "integer", "minimum": 1}},
+        "datatype": {"type": "string"},
+        "data": {"type": "array"},
+        "parameters": {"type": "object"},
+    },
+}
+_PROTOCOL_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "rows": {"type": "array", "items": {"type": "object"}}},
+}
+_STATES = {
+    "/live": "Whether the process answers",
+    "/ready": "Whether each pipeline has a model",
+    "/ping": "As `/ready`, for MLflow's client",
+    "/health": "As `/ready`",
+    "/v2/health/live": "As `/live`",
+    "/v2/health/ready": "As `/ready`",
+    "/v2": "Name and version of the server",
+}
+
+
 def describe_api(served: Iterable[ServedPipeline]) -> dict[str, Any]:
     """Return the document. A pipeline whose model does not stand yet is left out."""
-    paths: dict[str, Any] = {}
+    paths = {path: {"get": _describe_reading(summary)} for path, summary in _STATES.items()}
+    for path, summary in {"/metrics": "Figures for Prometheus", "/version": "Version of Penstock"}.items():
+        answer = {"description": summary, "content": {"text/plain": {"schema": {"type": "string"}}}}
+        paths[path] = {"get": {"summary": summary, "responses": {"200": answer} | _error_answers()}}
     for each in served:
         if each.scorer is not None:
-            paths[f"/pipelines/{each.name}/score"] = {"post": _describe_scoring(each, each.scorer)}
-            key, table = (
-                _parameter("key", "The key, or a JSON object for a key of several columns."),
-                each.pipeline.destination.table,
-            )
-            paths[f"/scores/{table}/{{key}}"] = {"get": _describe_lookup("The live score of a key, with its run", key)}
-            paths[f"/explain/{each.name}/{{key}}"] = {
-                "get": _describe_lookup("What is known of the score of a key", key)
-            }
+            paths |= _describe_pipeline(each, each.scorer)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Penstock", "version": penstock.__version__},
         "paths": paths,
         "components": {
-            "schemas": {"Error": _ERROR},
+            "schemas": {"Error": _ERROR, "ProtocolError": _PROTOCOL_ERROR},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
     }
 
 
+def _describe_pipeline(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
+    name, key = served.name, _describe_key(scorer)
+    found = "The live score of a key, with its run"
+    known = "What is known of the score of a key"
+    return {
+        f"/pipelines/{name}/score": {"post": _describe_scoring(served, scorer)},
+        f"/pipelines/{name}/invocations": {"post": _describe_invocation(served, scorer)},
+        f"/v2/models/{name}/infer": {"post": _describe_infer(served)},
+        f"/v2/models/{name}": {"get": _describe_reading("The columns and outputs of a pipeline")},
+        f"/v2/models/{name}/ready": {"get": _describe_reading("Whether the pipeline has a model")},
+        f"/scores/{served.pipeline.destination.table}/{{key}}": {"get": _describe_reading(found, key)},
+        f"/explain/{name}/{{key}}": {"get": _describe_reading(known, key)},
+    }
+
+
 def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
-    pipeline, most = scorer.pipeline, served.limits.limit.rows
-    rows = {"type": "array", "minItems": 1, "maxItems": most, "items": _describe_row(scorer.columns[pipeline.primary])}
+    pipeline = scorer.pipeline
     others = {
         name: {"type": "array", "items": _describe_row(columns)}
         for name, columns in scorer.columns.items()
@@ -92,14 +128,14 @@ def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "required": ["rows"],
-        "properties": {"rows": rows, "sources": sources},
+        "properties": {"rows": _describe_rows(served, scorer), "sources": sources},
     }
     scored = {
         "type": "object",
         "required": ["status"],
         "properties": {
             "status": {"enum": ["scored", "refused", "excluded"]},
-            "outputs": {"type": "object", "properties": {name: {} for name in output_columns(scorer)}},
+            "outputs": _describe_outputs(scorer),
             "reasons": {"type": "array"},
         },
     }
@@ -113,26 +149,70 @@ def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
             "model": {"type": "object", "required": ["name", "version", "digest"]},
         },
     }
+    reasons = {"name": "reasons", "in": "query", "schema": {"type": "boolean"}, "description": "Add the top reasons."}
+    summary = pipeline.description or f"Score rows of `{pipeline.primary}`"
+    return _describe_post(summary, body, answer) | {"parameters": [reasons]}
+
+
+def _describe_invocation(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
+    """Describe one of MLflow's formats. JSON Schema cannot say what the others must have."""
+    body = {
+        "type": "object",
+        "required": ["dataframe_records"],
+        "properties": {"dataframe_records": _describe_rows(served, scorer)},
+    }
+    answer = {
+        "type": "object",
+        "required": ["predictions"],
+        "properties": {"predictions": {"type": "array", "items": _describe_outputs(scorer)}},
+    }
+    return _describe_post("Score rows in a format of MLflow", body, answer)
+
+
+def _describe_infer(served: ServedPipeline) -> dict[str, Any]:
+    inputs = {"type": "array", "minItems": 1, "items": _TENSOR}
+    body = {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}}
+    answer = {
+        "type": "object",
+        "required": ["model_name", "model_version", "id", "outputs"],
+        "properties": {"model_name": {"const": served.name}, "outputs": {"type": "array", "items": _TENSOR}},
+    }
+    described = _describe_post("Score tensors of the Open Inference Protocol", body, answer)
+    described["responses"] |= _error_answers("ProtocolError")
+    return described
+
+
+def _describe_post(summary: str, body: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "summary": pipeline.description or f"Score rows of `{pipeline.primary}`",
-        "parameters": [
-            {"name": "reasons", "in": "query", "schema": {"type": "boolean"}, "description": "Add the top reasons."}
-        ],
+        "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {"200": _content("A status for each row.", answer)} | _error_answers(),
+        "responses": {"200": _content("The scores.", answer)} | _error_answers(),
     }
 
 
-def _describe_lookup(summary: str, parameter: Mapping[str, Any]) -> dict[str, Any]:
+def _describe_reading(summary: str, *parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "summary": summary,
-        "parameters": [parameter],
+        "parameters": list(parameters),
         "responses": {"200": _content("What is known.", {"type": "object"})} | _error_answers(),
     }
 
 
-def _parameter(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": description}
+def _describe_key(scorer: Scorer) -> dict[str, Any]:
+    pipeline = scorer.pipeline
+    kinds = [scorer.columns[pipeline.primary].types[name] for name in pipeline.key]
+    schema = {"type": "integer"} if kinds == [pa.int64()] else {"type": "string", "minLength": 1}
+    described = "The key, or a JSON object for a key of several columns."
+    return {"name": "key", "in": "path", "required": True, "schema": schema, "description": described}
+
+
+def _describe_outputs(scorer: Scorer) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: {} for name in output_columns(scorer)}}
+
+
+def _describe_rows(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
+    row = _describe_row(scorer.columns[scorer.pipeline.primary])
+    return {"type": "array", "minItems": 1, "maxItems": served.limits.limit.rows, "items": row}
 
 
 def _describe_row(columns: SourceColumns) -> dict[str, Any]:
@@ -147,5 +227,5 @@ def _content(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _error_answers() -> dict[str, Any]:
-    return {status: _content(what, {"$ref": "#/components/schemas/Error"}) for status, what in _ERRORS.items()}
+def _error_answers(schema: str = "Error") -> dict[str, Any]:
+    return {status: _content(what, {"$ref": f"#/components/schemas/{schema}"}) for status, what in _ERRORS.items()}

@@ -2,6 +2,7 @@
 
 import logging
 import traceback
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -41,12 +42,12 @@ def answer_error(request: Request, error: Exception) -> Response:
         body: dict[str, Any] = {"what": error.what, "where": error.where, "next": error.remedy}
         if isinstance(error, RowsRefused):
             body["rows"] = [{"row": row, "reasons": list(reasons)} for row, reasons in error.rows]
-        return json_response({"error": body}, error.status)
+        return write_problem(request, body, error.status)
     if not isinstance(error, PenstockError):
         raised = "".join(traceback.format_tb(error.__traceback__))
         logger.error("a request is answered with 500: %s\n%s", type(error).__name__, raised)
         body = {"what": "the server failed", "where": request.url.path, "next": "Look at the log of the server."}
-        return json_response({"error": body}, 500)
+        return write_problem(request, body, 500)
     status, what = _status(error), str(error)
     if isinstance(error, TokenFileUnusable):  # its message has the file and the line
         what = "the server cannot read its tokens"
@@ -60,7 +61,21 @@ def answer_error(request: Request, error: Exception) -> Response:
         "where": where,
         "next": "Send the request again." if later else "Correct what the message says.",
     }
-    return json_response({"error": body}, status, {"retry-after": seconds} if later else None)
+    return write_problem(request, body, status, {"retry-after": seconds} if later else None)
+
+
+def write_problem(
+    request: Request, problem: dict[str, Any], status: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Write what happened, where, and what to do next, in the form of the path's format.
+
+    The Open Inference Protocol has a text for it, which its clients show.
+    """
+    if not f"{request.url.path}/".startswith("/v2/"):
+        return json_response({"error": problem}, status, headers)
+    rows = {"rows": problem["rows"]} if "rows" in problem else {}
+    parts = (problem["what"], problem["where"], problem["next"])
+    return json_response({"error": ": ".join(filter(None, parts)), **rows}, status, headers)
 
 
 def _status(error: PenstockError) -> int:

@@ -1,6 +1,10 @@
 """Run the server: where it listens, with how many processes, and that it does not listen to others without tokens."""
 
 import ipaddress
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +19,8 @@ from penstock.serving.guard import LOCAL_HOSTS
 
 _DRAIN_SECONDS = 30
 """How long requests in flight may take after SIGTERM."""
+_HUNG_SECONDS = 30
+"""After which a process that says nothing is killed and replaced. On a busy machine imports take seconds."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,27 @@ class Address:
             raise ServeRefused("TLS needs a certificate and its key", "Give both --tls-certificate and --tls-key.")
 
 
+@dataclass(frozen=True)
+class _OneOfSeveral:
+    """Makes the application in one of several processes, which ends with the process that started it.
+
+    It would go on otherwise, hold the port, and nobody would replace or end it.
+    """
+
+    make_application: Callable[[], ASGIApp]
+
+    def __call__(self) -> ASGIApp:
+        threading.Thread(target=_end_with_parent, name="penstock-parent", daemon=True).start()
+        return self.make_application()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def run_server(make_application: Callable[[], ASGIApp], address: Address, workers: int) -> None:
     """Serve until SIGINT or SIGTERM. Requests in flight are answered first.
 
@@ -85,7 +112,7 @@ def run_server(make_application: Callable[[], ASGIApp], address: Address, worker
         ServeRefused: the port is taken, or the certificate cannot be read.
     """
     config = uvicorn.Config(
-        make_application,
+        _OneOfSeveral(make_application) if workers > 1 else make_application,
         factory=True,
         host=address.host,
         port=address.port,
@@ -93,6 +120,7 @@ def run_server(make_application: Callable[[], ASGIApp], address: Address, worker
         ssl_certfile=address.certificate,
         ssl_keyfile=str(address.key) if address.key else None,
         timeout_graceful_shutdown=_DRAIN_SECONDS,
+        timeout_worker_healthcheck=_HUNG_SECONDS,
         access_log=False,  # paths may have keys of rows
         log_level="warning",
         server_header=False,
