@@ -123,13 +123,13 @@ def page(stack: Stack) -> Iterator[Any]:
 
 @contextmanager
 def browser_page(url: str, **options: Any) -> Iterator[Any]:
-    """Open a browser's page, as wide as a laptop's. Its paths are those of a server."""
+    """Open a browser's page, by itself as wide as a laptop's. Its paths are those of a server."""
     from playwright.sync_api import sync_playwright
 
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-extensions"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=url, **options)
+        page = browser.new_page(base_url=url, **({"viewport": {"width": 1400, "height": 1000}} | options))
         page.set_default_timeout(SECONDS * 1000)
         yield page
         browser.close()
