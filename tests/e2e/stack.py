@@ -83,6 +83,15 @@ def run_up(folder: Path) -> Iterator[Stack]:
         process.wait(SECONDS)
 
 
+def penstock(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's folder, where it finds the server of `penstock up`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
+    command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, cwd=stack.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`penstock up` in a folder with two pipelines: one that people trigger, one that is due every minute."""

@@ -1,26 +1,14 @@
 """What an operator does on the command line shows in both of Prefect's user interfaces."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, keep_picture
-from tests.waiting import SECONDS, wait_until
+from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, keep_picture, penstock
+from tests.waiting import wait_until
 
 pytestmark = BROWSER
 WHY = "the shop migrates until Monday"
-
-
-def penstock(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the project's folder, where it finds the server of `penstock up`."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
-    return subprocess.run(
-        command, cwd=stack.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
 
 
 @pytest.mark.parametrize("ui", UIS)
