@@ -83,12 +83,12 @@ def run_up(folder: Path) -> Iterator[Stack]:
         process.wait(SECONDS)
 
 
-def penstock(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the project's folder, where it finds the server of `penstock up`."""
+def penstock(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder. In a project's, it finds the server of `penstock up`."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
     command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
     return subprocess.run(
-        command, cwd=stack.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
     )
 
 
