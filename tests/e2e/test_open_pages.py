@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.stack import BROWSER, Stack, browser_page, make_project, penstock, run_up
+from tests.e2e.stack import BROWSER, Stack, browser_page, make_project, run_up
 
 pytestmark = BROWSER
 MINUTES = float(os.environ.get("OPEN_PAGES_MINUTES", "10"))

@@ -27,7 +27,7 @@ challengers: [{model: order-returns@challenger}]
 promotion: {alias: champion, require: {intervals: 1}}
 """
 WRONG = (
-    "update orders set amount = amount * 1000 where date(created_at) = date('now', '-2 days')",
+    "update orders set amount = amount * 20 where date(created_at) = date('now', '-2 days')",
     "update orders set amount = null where order_id in (select max(order_id) from orders"
     " where date(created_at) = date('now', '-1 day'))",
 )
@@ -157,7 +157,7 @@ def sign_in(visitor: Visitor, project: Stack) -> None:
 def accept_and_release(visitor: Visitor) -> None:
     page = visitor.page
     visitor.follow("Halted", "halted-signed-in", "Halted runs")
-    visitor.follow("Accept", "accept", "Publish 300 scores")
+    visitor.follow("Accept", "accept", r"Publish \d+ scores")
     page.get_by_label("Why its data are right").fill("the prices are in cents that day")
     visitor.press("Publish the run")
     visitor.look("accepted", rf"{NAME} .* published")
