@@ -4,14 +4,23 @@ from typing import Any
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.tasks import exponential_backoff
 
-from penstock.errors import FilesChanged, SnapshotLost, SourceChanged, TransientError, VersionGone
+from penstock.errors import DatabaseLocked, FilesChanged, SnapshotLost, SourceChanged, TransientError, VersionGone
+from penstock.tasks.process_resources import connect
 
 
-def if_transient(_task: Any, _task_run: Any, state: Any) -> bool:
+TRIES = 5
+"""Of a task that fails with a transient error, 15 seconds in all."""
+TRIES_OF_A_FILE = 12
+"""Of one that another process has open, 71 seconds in all: each run on a DuckDB warehouse has the file for its whole time."""
+
+
+def if_transient(_task: Any, task_run: Any, state: Any) -> bool:
     """Whether Prefect should retry a failed task run."""
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, DatabaseLocked) and connect(error.connection).sql.one_process:
+        return bool(task_run.run_count < TRIES_OF_A_FILE)
+    return isinstance(error, TransientError) and task_run.run_count < TRIES
 
 
 def must_read_again(state: State[Any]) -> bool:
@@ -21,8 +30,8 @@ def must_read_again(state: State[Any]) -> bool:
 
 
 RETRIED: dict[str, Any] = {
-    "retries": 4,
-    "retry_delay_seconds": exponential_backoff(1),
+    "retries": TRIES_OF_A_FILE - 1,
+    "retry_delay_seconds": [1, 2, 4, 8],  # and 8 from then on
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": if_transient,
     "cache_policy": NO_CACHE,

@@ -3,7 +3,8 @@ The session in the README is the tutorial's.
 
 A `python` or `yaml` block with a title is a file. A `console` block holds commands, each after `$`, with their output.
 A last line `…` stands for the rest of an output. Dates in files and commands are moved, so that the newest day is
-yesterday. `penstock up &` runs until `kill %1`, or until the page ends.
+yesterday. `penstock up &` runs until `kill %1`, or until the page ends. So does another command with a port and ` &` at
+its end, which says its address when it is ready. Its port is replaced by a free one.
 """
 
 import os
@@ -25,6 +26,8 @@ SHOWN_PORT = "4200"
 SHOWN_PAGES_PORT = "4201"
 COMMAND_SECONDS = 240
 _REST = "…"
+_PORT = re.compile(r"\b8\d{3}\b")
+"""A port of the pages in a command."""
 _BLOCK = re.compile(
     r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<body>.*?)^```$', re.MULTILINE | re.DOTALL
 )
@@ -63,6 +66,10 @@ class Session:
         self.printed = ""
         self.up: tuple[subprocess.Popen[str], str] | None = None
         """The running `penstock up` with its port."""
+        self.jobs: list[subprocess.Popen[str]] = []
+        """Other commands in the background."""
+        self.ports: dict[str, str] = {}
+        """Ports of the page, and the free ones that this session uses in their place."""
         first = re.search(r"^(?: *start: |\$ .*?)(\d{4}-\d\d-\d\d)", page, re.MULTILINE)
         if first is None:
             raise ValueError("the page has no date, neither in a pipeline's `start:` nor in a command")
@@ -75,6 +82,7 @@ class Session:
             return _BLOCK.sub(self._follow_block, self.page)
         finally:
             self._stop_up()
+            self._stop_jobs()
             self._run_to_end("penstock down")
 
     def _follow_block(self, block: re.Match[str]) -> str:
@@ -113,10 +121,14 @@ class Session:
             output = self._start_up()
             self._stop_up()
             return output
-        if command == "kill %1":
+        if command == "kill %1" and self.up is not None:
             return self._stop_up()
+        if command.startswith("kill %"):
+            return self._stop_jobs()
+        if command.endswith(" &"):
+            return self._start_job(command.removesuffix(" &"))
         if self.up is None:
-            return self._run_to_end(command)
+            return self._show_ports(self._run_to_end(self._use_ports(command)))
         port = self.up[1]
         return self._run_to_end(command.replace(SHOWN_PORT, port)).replace(port, SHOWN_PORT)
 
@@ -132,19 +144,41 @@ class Session:
             check=False,
         ).stdout
 
+    def _use_ports(self, command: str) -> str:
+        for shown, port in self.ports.items():
+            command = command.replace(shown, port)
+        return command
+
+    def _show_ports(self, output: str) -> str:
+        for shown, port in self.ports.items():
+            output = output.replace(port, shown)
+        return output
+
+    def _start_job(self, command: str) -> str:
+        """Start a command in the background, and read until it says its address."""
+        self.ports |= {shown: _free_port() for shown in _PORT.findall(command)}
+        process = self._start(["/bin/sh", "-c", f"exec {self._use_ports(command)}"])
+        self.jobs.append(process)
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if "http://" in line:
+                break
+        return self._show_ports("".join(lines))
+
+    def _stop_jobs(self) -> str:
+        """Stop the commands in the background. What they have printed since is not shown."""
+        for process in self.jobs:
+            process.terminate()
+            process.communicate(timeout=COMMAND_SECONDS)
+        self.jobs.clear()
+        return ""
+
     def _start_up(self) -> str:
         """Start everything, and read until it is up."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        process = subprocess.Popen(
-            ["penstock", "up", "--port", port],
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        port = _free_port()
+        process = self._start(["penstock", "up", "--port", port])
         self.up = process, port
         assert process.stdout is not None
         lines = []
@@ -162,6 +196,16 @@ class Session:
         (process, port), self.up = self.up, None
         process.send_signal(signal.SIGINT)
         return process.communicate(timeout=COMMAND_SECONDS)[0].replace(port, SHOWN_PORT)
+
+    def _start(self, command: list[str]) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def _move_date(self, found: re.Match[str]) -> str:
         return (date.fromisoformat(found[0]) + self.moved).isoformat()
@@ -181,6 +225,12 @@ class Session:
         path = f"{programs}{os.pathsep}{inherited.get('PATH', os.defpath)}"
         terminal = {"NO_COLOR": "1", "COLUMNS": "100", "PENSTOCK_LINGER": "5m"}
         return inherited | terminal | {"PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def _free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 def copy_session(tutorial: str, readme: str) -> str:

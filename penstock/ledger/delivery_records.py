@@ -36,6 +36,11 @@ class DeliveryRecord:
     reply: str | None
     """To the newest batch that was sent."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the target has not acknowledged all of it, and no later delivery has taken its place."""
+        return self.state in ("planning", "open")
+
 
 @dataclass(frozen=True)
 class FailingTarget:
@@ -51,18 +56,24 @@ class FailingTarget:
 
 
 def list_deliveries(
-    database: Database, pipeline: str | None = None, run_id: str | None = None, limit: int | None = None
+    database: Database,
+    pipeline: str | None = None,
+    run_id: str | None = None,
+    limit: int | None = None,
+    target: str | None = None,
 ) -> list[DeliveryRecord]:
     """Return deliveries, the newest first.
 
     Args:
         run_id: Only those of the rows of a run.
+        target: Only those to a target.
     """
     if not has_ledger(database):
         return []
     query = sa.select(deliveries)
     query = query if pipeline is None else query.where(deliveries.c.pipeline == pipeline)
     query = query if run_id is None else query.where(deliveries.c.run_id == run_id)
+    query = query if target is None else query.where(deliveries.c.target == target)
     newest = (deliveries.c.planned_at.desc(), deliveries.c.sequence.desc())
     with database.reading() as connection:
         found = connection.execute(query.order_by(*newest).limit(limit)).mappings().all()

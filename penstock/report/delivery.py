@@ -1,11 +1,53 @@
 """Deliveries of a run's rows to other systems, for the run card and for commands."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from penstock.database.connections import Database
+from penstock.ledger import delivery_records
 from penstock.ledger.delivery_records import DeliveryRecord, FailingTarget
+from penstock.ledger.destinations import destination_name
 from penstock.report.blocks import Column, Inline, Table
+from penstock.spec.pipeline import Pipeline
 from penstock.timezones import describe_moment
 from penstock.wording import plural
+
+
+@dataclass(frozen=True)
+class TargetStanding:
+    """A target of the spec, and whether it has all that is live."""
+
+    target: str
+    newest: DeliveryRecord | None
+    """None: nothing was delivered to it yet."""
+    failing: FailingTarget | None
+
+    @property
+    def state(self) -> str:
+        if self.failing:
+            return "failed"
+        if self.newest is None:
+            return "waiting"
+        return "open" if self.newest.is_open else self.newest.state
+
+
+def read_targets(database: Database, pipeline: Pipeline) -> list[TargetStanding]:
+    """Return the targets of a pipeline's spec in their order."""
+    failing = {each.target: each for each in find_failing(database, pipeline)}
+    names = [target.name for target in pipeline.deliver]
+    newest = {name: delivery_records.list_deliveries(database, pipeline.name, limit=1, target=name) for name in names}
+    return [TargetStanding(name, next(iter(newest[name]), None), failing.get(name)) for name in names]
+
+
+def find_failing(database: Database, pipeline: Pipeline) -> list[FailingTarget]:
+    """Return the targets that fail. One that the spec no longer has, or of a former table, is not waited for."""
+    named = {target.name for target in pipeline.deliver}
+    if not named:
+        return []
+    with database.reading() as connection:
+        here = destination_name(connection, pipeline.destination)
+    found = delivery_records.list_failing(database, pipeline.name)
+    return [each for each in found if each.target in named and each.destination == here]
 
 
 def list_deliveries(found: Sequence[DeliveryRecord]) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 from penstock.database.connections import Database
 from penstock.ledger.acceptance import is_acceptable
 from penstock.ledger.challengers import find_challengers
-from penstock.ledger.delivery_records import DeliveryRecord, list_deliveries
+from penstock.ledger.delivery_records import DeliveryRecord, FailingTarget, list_deliveries, list_failing
 from penstock.ledger.drift_answers import DriftAnswer, answers_about
 from penstock.ledger.lineage import count_earlier_runs, earlier_runs, previous_published, replaced_by, replaced_runs
 from penstock.ledger.pointer_moves import MoveRecord, moves_of
@@ -72,6 +72,8 @@ class RunDocument:
     """The runs of challengers that scored the same rows, by their variants."""
     deliveries: Sequence[DeliveryRecord]
     """Of its rows to other systems, the newest first."""
+    failing: Sequence[FailingTarget]
+    """The targets that fail, and so have not got all of these rows."""
 
     @property
     def shift(self) -> ScoreShift | None:
@@ -114,6 +116,7 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
     """Read what the ledger has about a run."""
     with database.reading_together():
         profiles = read_profiles(database, run.run_id)
+        delivered = list_deliveries(database, run_id=run.run_id)
         return RunDocument(
             run,
             partitions_of(database, run.run_id),
@@ -130,8 +133,14 @@ def read_document(database: Database, run: RunRecord) -> RunDocument:
             moves_of(database, run.run_id),
             is_acceptable(database, run),
             find_challengers(database, run.run_id),
-            list_deliveries(database, run_id=run.run_id),
+            delivered,
+            _find_failing(database, run, delivered),
         )
+
+
+def _find_failing(database: Database, run: RunRecord, delivered: Sequence[DeliveryRecord]) -> list[FailingTarget]:
+    lacking = {each.target for each in delivered if each.is_open}
+    return [each for each in list_failing(database, run.pipeline) if each.target in lacking] if lacking else []
 
 
 def _sample_keys(database: Database, run_id: str) -> list[str]:

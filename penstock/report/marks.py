@@ -2,6 +2,7 @@
 
 MARKS = {
     "published": "✓",
+    "acknowledged": "✓",
     "restated": "↻",
     "audited": "•",
     "passed": "✓",

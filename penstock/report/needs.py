@@ -9,10 +9,9 @@ from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.acceptance import accept_command
 from penstock.ledger.dead_runs import UnfinishedRun
-from penstock.ledger.delivery_records import list_failing
-from penstock.ledger.destinations import destination_name
 from penstock.ledger.drift_answers import DriftEpisode
 from penstock.ledger.reader import RunRecord
+from penstock.report.delivery import find_failing
 from penstock.report.promotion_standing import PromotionStanding, describe_standing
 from penstock.run_types import interval_label
 from penstock.spec.pipeline import Pipeline
@@ -191,13 +190,6 @@ def _need_look_at_drift(facts: Facts, drifting: Sequence[DriftEpisode]) -> tuple
 
 
 def _need_deliveries(database: Database, pipeline: Pipeline) -> Iterator[Need]:
-    """A target does not get its rows. One that the spec no longer has, or of a former table, is not waited for."""
-    named = {target.name for target in pipeline.deliver}
-    if not named:
-        return
-    with database.reading() as connection:
-        here = destination_name(connection, pipeline.destination)
-    for failing in list_failing(database, pipeline.name):
-        if failing.target in named and failing.destination == here:
-            command, why = f"penstock deliver list {pipeline.name}", f"`{failing.target}`: {failing.error}"
-            yield Need("delivery", command, since=failing.since, why=why)
+    for failing in find_failing(database, pipeline):
+        command, why = f"penstock deliver list {pipeline.name}", f"`{failing.target}`: {failing.error}"
+        yield Need("delivery", command, since=failing.since, why=why)

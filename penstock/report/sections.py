@@ -26,7 +26,7 @@ from penstock.report.blocks import (
     Strong,
     Table,
 )
-from penstock.report.delivery import list_deliveries
+from penstock.report.delivery import describe_failing, list_deliveries
 from penstock.report.document import RunDocument, partition_seconds, shift_between
 from penstock.report.drift import describe_drift
 from penstock.resources.memory import read_fit
@@ -62,12 +62,19 @@ def build_sections(document: RunDocument, zone: str = "UTC") -> list[Section]:
     if document.challengers:
         sections.append(Section(("Challengers",), [_list_challengers(document)]))
     if document.deliveries:
-        sections.append(Section(("Deliveries",), [list_deliveries(document.deliveries)]))
+        sections.append(Section(("Deliveries",), _list_deliveries(document, zone)))
     if document.steps:
         sections.append(Section(("Seconds by step, all partitions added up",), _list_steps(document)))
     if earlier:
         sections.append(Section(("Earlier runs of this interval",), _list_runs(document, zone)))
     return sections
+
+
+def _list_deliveries(document: RunDocument, zone: str) -> list[Block]:
+    """List the deliveries, and say which targets fail, each with the reason."""
+    alerts = [Alert(describe_failing(target, zone)) for target in document.failing]
+    commands = [Command(f"penstock deliver list {document.run.pipeline}")] if alerts else []
+    return [list_deliveries(document.deliveries), *alerts, *commands]
 
 
 def describe_models(pins: Pins) -> Line:

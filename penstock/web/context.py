@@ -21,7 +21,7 @@ from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import SqlSource
-from penstock.spec.yaml_file import load_pipeline
+from penstock.web.parsed_files import ParsedFiles
 
 BUSY_SECONDS = 3.0
 """How long a page waits for a file that another process has open."""
@@ -52,6 +52,7 @@ class WebContext:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     served: dict[str, ServedPipeline] = field(default_factory=dict, init=False, repr=False)
     """By name: pipelines whose models are open, because a row of them was tried."""
+    _parsed: ParsedFiles = field(default_factory=ParsedFiles, init=False, repr=False)
     _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
     _serving: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
 
@@ -70,7 +71,7 @@ class WebContext:
         own = [file for file in files if file.stem == name]
         for file in (*own, *files):
             try:
-                pipeline = load_pipeline(file)
+                pipeline = self._parsed.load(file)
             except SpecError:
                 if file in own:
                     raise
@@ -84,7 +85,7 @@ class WebContext:
         sound, broken = [], []
         for file in self._files():
             try:
-                sound.append(load_pipeline(file))
+                sound.append(self._parsed.load(file))
             except SpecError as error:
                 broken.append(error)
         return sound, broken

@@ -83,6 +83,15 @@ def run_up(folder: Path) -> Iterator[Stack]:
         process.wait(SECONDS)
 
 
+def penstock(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder. In a project's, it finds the server of `penstock up`."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
+    command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """`penstock up` in a folder with two pipelines: one that people trigger, one that is due every minute."""
@@ -123,13 +132,13 @@ def page(stack: Stack) -> Iterator[Any]:
 
 @contextmanager
 def browser_page(url: str, **options: Any) -> Iterator[Any]:
-    """Open a browser's page, as wide as a laptop's. Its paths are those of a server."""
+    """Open a browser's page, by itself as wide as a laptop's. Its paths are those of a server."""
     from playwright.sync_api import sync_playwright
 
     quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-extensions"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000}, base_url=url, **options)
+        page = browser.new_page(base_url=url, **({"viewport": {"width": 1400, "height": 1000}} | options))
         page.set_default_timeout(SECONDS * 1000)
         yield page
         browser.close()

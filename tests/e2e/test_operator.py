@@ -1,31 +1,19 @@
 """What an operator does on the command line shows in both of Prefect's user interfaces."""
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
-from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, keep_picture
-from tests.waiting import SECONDS, wait_until
+from tests.e2e.stack import BROWSER, OPENED, UIS, Stack, keep_picture, penstock
+from tests.waiting import wait_until
 
 pytestmark = BROWSER
 WHY = "the shop migrates until Monday"
 
 
-def penstock(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the project's folder, where it finds the server of `penstock up`."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PENSTOCK_", "PREFECT_"))}
-    command = [sys.executable, "-c", "from penstock.cli import main; main()", *arguments]
-    return subprocess.run(
-        command, cwd=stack.folder, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-
-
 @pytest.mark.parametrize("ui", UIS)
 def test_a_pause_and_its_reason_are_on_the_deployments_page(page: Any, stack: Stack, ui: str) -> None:
-    paused = penstock(stack, "pause", "card-risk", "--reason", WHY)
+    paused = penstock(stack.folder, "pause", "card-risk", "--reason", WHY)
     assert paused.returncode == 0, paused.stderr
 
     page.goto(f"{ui}/deployments/deployment/{stack.deployment('card-risk')['id']}")
@@ -38,7 +26,7 @@ def test_a_pause_and_its_reason_are_on_the_deployments_page(page: Any, stack: St
         page.get_by_text("Paused").first.wait_for()
         keep_picture(page, f"paused-list{ui.replace('/', '-')}")
 
-    resumed = penstock(stack, "resume", "card-risk")
+    resumed = penstock(stack.folder, "resume", "card-risk")
     assert WHY in resumed.stdout
     assert WHY not in stack.deployment("card-risk")["description"]
     assert stack.deployment("card-risk")["schedules"][0]["active"]
@@ -63,12 +51,12 @@ def test_the_status_is_one_line_of_the_artifacts_and_renewed(page: Any, stack: S
 
 def test_the_log_of_a_run_is_prefects(stack: Stack) -> None:
     def published() -> str:
-        listed = penstock(stack, "runs", "ticker", "--state", "published", "--state", "superseded").stdout
+        listed = penstock(stack.folder, "runs", "ticker", "--state", "published", "--state", "superseded").stdout
         return next((line.split()[0] for line in listed.splitlines() if line.endswith("UTC")), "")
 
     run_id = wait_until(published)
 
-    told = penstock(stack, "logs", run_id).stdout
+    told = penstock(stack.folder, "logs", run_id).stdout
 
     assert "from Prefect" in told.splitlines()[0]
     assert "750 rows in 5 partitions" in told

@@ -1,4 +1,4 @@
-"""Penstock's own pages in Chromium: every page, light and dark, by keyboard, and beside Prefect's UI."""
+"""Penstock's own pages in Chromium: every page, light and dark, on a phone, and by keyboard."""
 
 import re
 import socket
@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -15,11 +14,13 @@ from starlette.applications import Starlette
 
 from penstock.access.token_file import TokenFile, add_token
 from penstock.cli.opening import connector
+from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import list_runs
 from penstock.web.context import WebContext
 from penstock.web.routes import web_routes
 from tests.driver import Driver
-from tests.e2e.stack import BROWSER, Stack, artifact_of, browser_page, keep_picture, wait_for_run
+from tests.e2e.barriers import PHONE, find_barriers
+from tests.e2e.stack import BROWSER, browser_page, keep_picture
 from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop
 from tests.shop import Place
 
@@ -28,7 +29,6 @@ FOCUSED = "() => [document.activeElement.outerHTML, getComputedStyle(document.ac
 REACHABLE = """
 () => [...document.querySelectorAll('a[href], button, select, input:not([type=hidden])')].map((each) => each.outerHTML)
 """
-RULES = Path(__file__).with_name("accessibility.js").read_text(encoding="utf-8")
 
 LATE = """
 insert into payments select payment_id + 5000, '2026-01-05 03:00:00', updated_at, -1, items, country, first
@@ -71,14 +71,15 @@ def make_context(shop: PromotingShop, tokens: TokenFile) -> WebContext:
     return WebContext(*opened, needs_token=False, hosts=hosts, session_key=b"k" * 32, now=lambda: now)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1400), ("dark", 1400), ("light", PHONE)])
+def test_every_page_is_accessible(shop: PromotingShop, scheme: str, width: int) -> None:
+    """axe finds nothing, the console says nothing, and no page is wider than the screen."""
     tokens = TokenFile(shop.place.folder / "tokens")
     token = add_token(tokens.file, "ada", "approver", NOW)
-    context = make_context(shop, tokens)
-    halted = next(run for run in list_runs(shop.shop.warehouse) if run.state == "halted")
-    published = next(run for run in list_runs(shop.shop.warehouse) if run.state == "published")
-    with served(context) as url, browser_page(url, color_scheme=scheme) as page:
+    runs = list_runs(shop.shop.warehouse, variant=LIVE)
+    halted, published = (next(run for run in runs if run.state == state) for state in ("halted", "published"))
+    size = {"width": width, "height": 1000}
+    with served(make_context(shop, tokens)) as url, browser_page(url, color_scheme=scheme, viewport=size) as page:
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -95,6 +96,7 @@ def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
             "compare": "/compare?pipeline=card-risk&a=live&b=shadow:card-risk/2",
             "halted": "/halted",
             "halted-run": f"/runs/{halted.run_id}",
+            "accept": f"/runs/{halted.run_id}/accept",
             "quarantine": "/quarantine?pipeline=card-risk",
             "models": "/models",
             "model": "/models/card-risk",
@@ -105,9 +107,9 @@ def test_every_page_is_accessible(shop: PromotingShop, scheme: str) -> None:
         for name, path in wanted.items():
             answer = page.goto(f"/ui{path}")
             assert answer.status == 200, (name, page.content())
-            broken[name] = page.evaluate(RULES)
-            keep_picture(page, f"pages-{name}-{scheme}", whole=True)
-        assert {name: rules for name, rules in broken.items() if rules} == {}
+            broken[name] = find_barriers(page)
+            keep_picture(page, f"pages-{name}-{scheme}-{width}", whole=True)
+        assert {name: barriers for name, barriers in broken.items() if barriers} == {}
         assert said == []
 
 
@@ -137,20 +139,3 @@ def test_the_score_changes_while_a_person_types(shop: PromotingShop) -> None:
         before = page.locator("#result dd").first.text_content()
         page.get_by_label(re.compile("^amount ")).fill("90")
         page.wait_for_function("before => document.querySelector('#result dd').textContent !== before", arg=before)
-
-
-def test_up_starts_the_pages_and_each_ui_links_to_the_other(stack: Stack) -> None:
-    printed = (stack.folder / "up.log").read_text()
-    assert stack.pages in printed
-    made = stack.api(f"deployments/{stack.deployment('card-risk')['id']}/create_flow_run", {"parameters": {}})
-    wait_for_run(stack, made["id"])
-    card = artifact_of(stack, "2026-01-03")["data"]
-    [link] = re.findall(r"\[This run on Penstock's pages\]\(([^)]*)\)", card)
-    with browser_page(stack.pages) as page:
-        page.goto(link)
-        page.get_by_role("heading", level=1, name="card-risk 2026-01-03 → 01-04").wait_for()
-        page.get_by_role("link", name="Flow run in Prefect").click()
-        page.wait_for_url(re.compile(f"^{stack.url}/.*{made['id'][:8]}|^{stack.url}/"))
-        page.goto(f"{stack.pages}/")
-        page.get_by_role("link", name="ticker").wait_for()
-        assert page.get_by_role("link", name="Prefect", exact=True).get_attribute("href") == stack.url

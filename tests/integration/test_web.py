@@ -29,7 +29,7 @@ from tests.integration.test_delivery import DELIVER
 from tests.integration.test_reasons import REASONS
 from tests.promotions import NOW as ASKED
 from tests.promotions import make_promoting_shop
-from tests.receivers import receiving
+from tests.receivers import OK, receiving
 from tests.shop import COUNTRIES, SPEC, Place
 from tests.unit.web.conftest import MakeBrowser, make_browser, words_of
 
@@ -292,3 +292,32 @@ def test_hostile_texts_of_rows_and_people_are_shown_as_texts(
         assert "<script" not in page
         assert "<img" not in page
     assert sum("&lt;script&gt;" in page for page in shown) >= 3
+
+
+def test_pages_say_which_target_lacks_its_rows_and_why(
+    changing_place: ChangingPlace, make_browser: MakeBrowser
+) -> None:
+    place = changing_place
+    with receiving() as receiver:
+        receiver.answer = lambda _: (400, {})
+        place.use_settings(crm=receiver.url)
+        place.add(DELIVER)
+        browser = make_browser(place.registry, lambda: end_of(3.1))
+        page = "/pipelines/card-risk"
+        assert "crm waiting nothing yet" in browser.words(page)
+
+        place.driver.does.deliver("crm")
+
+        why = "card-risk: `crm` does not get its rows since"
+        run = max(list_runs(place.warehouse), key=lambda run: run.interval_key)
+        for words in map(browser.words, (page, f"/runs/{run.run_id}")):
+            assert why in words
+            assert "01-04: 400 Bad Request" in words
+            assert "penstock deliver list card-risk" in words
+        assert f"crm ✗ failed 2026-01-03 → 01-04 {run.run_id[:8]} 4 0 400 Bad Request" in browser.words(page)
+
+        receiver.answer = lambda _: OK
+        place.driver.does.deliver("crm")
+
+        assert why not in browser.words(f"/runs/{run.run_id}")
+        assert "crm ✓ acknowledged 2026-01-03 → 01-04" in browser.words(page)

@@ -15,6 +15,7 @@ from penstock.interval import Grain
 from penstock.ledger.destinations import LIVE
 from penstock.ledger.reader import RunRecord, list_published, list_runs
 from penstock.report.calendar import IntervalStanding, Standing, read_calendar, worst
+from penstock.report.delivery import describe_failing, read_targets
 from penstock.report.document import shift_between
 from penstock.report.status import PipelineStatus, read_status
 from penstock.report.status_sections import build_status
@@ -112,6 +113,7 @@ def show_pipeline(context: WebContext, request: Request) -> Response:
         status = read_status(database, pipeline, now, zone)
         standings = read_calendar(database, pipeline, start, end, now)
         runs = list_runs(database, pipeline.name, limit=RUNS)
+        targets = read_targets(database, pipeline)
     grain = pipeline.interval.grain if pipeline.interval else None
     day = _read_day(request.query_params.get("day", ""))
     chosen = [each for each in standings if day and _date_of(each, zone) == day]
@@ -119,6 +121,8 @@ def show_pipeline(context: WebContext, request: Request) -> Response:
         "pipeline": pipeline,
         "status": status,
         "runs": runs,
+        "targets": targets,
+        "failing": [describe_failing(each.failing, context.zone) for each in targets if each.failing],
         "month": f"{month:%B %Y}",
         "before": f"{month - _DAY:%Y-%m}",
         "after": f"{month + 31 * _DAY:%Y-%m}",

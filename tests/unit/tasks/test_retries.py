@@ -1,12 +1,24 @@
 """When a task is tried again, and after how long."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 from prefect.states import Failed
 
-from penstock.errors import DatabaseUnavailable, MissingTable, PenstockError
+from penstock.errors import DatabaseLocked, DatabaseUnavailable, MissingTable, PenstockError
+from penstock.settings import Settings
 from penstock.tasks.interval import prepare_partitions, resolve_model
 from penstock.tasks.retries import if_transient
 from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, score_rows, validate
+
+
+@dataclass
+class TaskRun:
+    """What Prefect hands over."""
+
+    run_count: int
 
 
 @pytest.mark.parametrize(
@@ -14,7 +26,17 @@ from penstock.tasks.steps import add_step, decide_rows, extract, load_rows, scor
     [(DatabaseUnavailable("shop", "refused"), True), (MissingTable("shop", "payments", ()), False), (None, False)],
 )
 def test_only_a_transient_error_is_worth_another_try(error: PenstockError | None, again: bool) -> None:
-    assert if_transient(None, None, Failed(data=error or ValueError("a bug"))) is again
+    assert if_transient(None, TaskRun(run_count=1), Failed(data=error or ValueError("a bug"))) is again
+
+
+@pytest.mark.parametrize(("dialect", "tries"), [("sqlite", 4), ("duckdb", 11)])
+def test_a_file_that_one_process_at_a_time_can_open_is_waited_for_longer(
+    use_settings: Callable[..., Settings], tmp_path: Path, dialect: str, tries: int
+) -> None:
+    use_settings(warehouse=f"{dialect}:///{tmp_path}/warehouse.db")
+    locked = Failed(data=DatabaseLocked("warehouse", "Could not set lock on file"))
+
+    assert [if_transient(None, TaskRun(run_count=n), locked) for n in (tries, tries + 1)] == [True, False]
 
 
 @pytest.mark.parametrize("step", [resolve_model, prepare_partitions, extract, score_rows, add_step, load_rows])

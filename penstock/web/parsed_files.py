@@ -1,0 +1,33 @@
+"""Pipeline files that are parsed once for each of their contents: a page asks for all of them, at 15 ms each."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from penstock.spec.pipeline import Pipeline
+from penstock.spec.suites import SUITE
+from penstock.spec.yaml_file import MAX_BYTES, parse_pipeline
+
+
+@dataclass
+class ParsedFiles:
+    """The pipelines by file, each with the bytes that it was parsed from."""
+
+    _found: dict[Path, tuple[bytes, Pipeline]] = field(default_factory=dict)
+
+    def load(self, file: Path) -> Pipeline:
+        """Read a pipeline file, and parse it if its bytes are others than before.
+
+        One that may name a suite is parsed each time, because the suite is a file of its own.
+
+        Raises:
+            SpecError: with every problem that was found.
+        """
+        with file.open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)  # no more of a file that is too large
+        known = self._found.get(file)
+        if known is not None and known[0] == content:
+            return known[1]
+        pipeline = parse_pipeline(content, str(file))
+        if SUITE.encode() not in content:
+            self._found[file] = content, pipeline
+        return pipeline
