@@ -121,12 +121,16 @@ def fetch_relation(relation: Any) -> pa.Table:
     return prepare_fetch(relation)()
 
 
-def prepare_fetch(relation: Any) -> Callable[[], pa.Table]:
-    """Return what fetches a DuckDB relation's rows, as `fetch_relation` does, again and again."""
+def prepare_fetch(relation: Any, plan: Callable[[Any], Callable[[], pa.Table]] | None = None) -> Callable[[], pa.Table]:
+    """Return what fetches a DuckDB relation's rows, as `fetch_relation` does, again and again.
+
+    Args:
+        plan: gives what fetches a relation.
+    """
     kinds = [str(kind) for kind in relation.types]
     wide = [name for name, kind in zip(relation.columns, kinds, strict=True) if kind in _WIDE]
     if not wide:
-        fetch: Callable[[], pa.Table] = relation.to_arrow_table
+        fetch: Callable[[], pa.Table] = plan(relation) if plan else relation.to_arrow_table
         return fetch
     quoted = {name: '"' + name.replace('"', '""') + '"' for name in relation.columns}
     narrowed = relation.project(

@@ -2,7 +2,7 @@
 
 A process keeps one, because opening costs 15 ms of CPU for each partition. A connection sees only the tables that it
 registered itself, and the settings are locked. For small tables, as requests bring them, each thread also keeps
-connections with their relations: registering and binding cost more than the query.
+connections with the plans of their queries: registering, binding and planning cost more than the query.
 """
 
 import os
@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+
+from penstock.database.planned_query import PlannedQuery
 
 _CLOSED: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,  # partitions are the parallelism
@@ -57,6 +59,8 @@ class TableConnection:
     """A connection with some tables. What is made of them may be kept for other tables with the same columns."""
 
     raw: duckdb.DuckDBPyConnection
+    unoptimized: duckdb.DuckDBPyConnection | None = None
+    """A kept connection's other one: to a DuckDB without optimizer, with the same tables."""
     _streams: dict[str, _Stream] = field(default_factory=dict)
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -67,6 +71,25 @@ class TableConnection:
         made: T = self._made[key]
         return made
 
+    def plan_once(self, relation: duckdb.DuckDBPyRelation, projections: int | None) -> Callable[[], pa.Table]:
+        """Return what fetches a relation's rows. On a kept connection it is a `PlannedQuery`."""
+        if self.unoptimized is None:
+            fetch: Callable[[], pa.Table] = relation.to_arrow_table
+            return fetch
+        planned = PlannedQuery(relation, self.unoptimized, projections)
+        return lambda: planned.fetch(sum(stream.table.num_rows for stream in self._streams.values()))
+
+    def interrupt(self) -> None:
+        """Interrupt what runs."""
+        self.raw.interrupt()
+        if self.unoptimized is not None:
+            self.unoptimized.interrupt()
+
+    def close(self) -> None:
+        self.raw.close()
+        if self.unoptimized is not None:
+            self.unoptimized.close()
+
 
 class ClosedDuckdb:
     """Opens connections to one closed DuckDB of this process. A fork opens its own."""
@@ -75,8 +98,8 @@ class ClosedDuckdb:
         """`prepare` creates macros once, before the settings are locked."""
         self._prepare = prepare
         self._lock = threading.Lock()
-        self._opened: dict[int, duckdb.DuckDBPyConnection] = {}
-        """By process. A fork keeps its parent's, since closing it there crashes."""
+        self._opened: dict[tuple[int, bool], duckdb.DuckDBPyConnection] = {}
+        """By process, and whether with the optimizer. A fork keeps its parent's, since closing it there crashes."""
         self._kept: dict[tuple[int, int], OrderedDict[Hashable, TableConnection]] = {}
         """By process and thread: connections for small tables, the one that was used last at the end."""
 
@@ -110,16 +133,16 @@ class ClosedDuckdb:
         try:
             yield opened
         except BaseException:
-            opened.raw.close()
+            opened.close()
             raise
         if len(opened._made) > _MADE:
-            opened.raw.close()
+            opened.close()
             return
         for stream in opened._streams.values():
             stream.table = stream.table.schema.empty_table()
         kept[key] = opened
         if len(kept) > _KEPT:
-            kept.popitem(last=False)[1].raw.close()
+            kept.popitem(last=False)[1].close()
 
     def _kept_connections(self) -> OrderedDict[Hashable, TableConnection]:
         """Return this thread's connections. Those of threads that have ended are closed."""
@@ -129,24 +152,27 @@ class ClosedDuckdb:
                 alive = {each.ident for each in threading.enumerate()}
                 for ended in [key for key in self._kept if key[0] == process and key[1] not in alive]:
                     for connection in self._kept.pop(ended).values():
-                        connection.raw.close()
+                        connection.close()
                 self._kept[process, thread] = OrderedDict()
         return self._kept[process, thread]
 
     def _open_tables(self, tables: Mapping[str, pa.Table]) -> TableConnection:
-        opened = TableConnection(self._instance().cursor(), {name: _Stream(table) for name, table in tables.items()})
+        raw, unoptimized = self._instance().cursor(), self._instance(optimizer=False).cursor()
+        opened = TableConnection(raw, unoptimized, {name: _Stream(table) for name, table in tables.items()})
         for name, stream in opened._streams.items():
-            opened.raw.register(name, stream)
+            raw.register(name, stream)
+            unoptimized.register(name, stream)
         return opened
 
-    def _instance(self) -> duckdb.DuckDBPyConnection:
+    def _instance(self, *, optimizer: bool = True) -> duckdb.DuckDBPyConnection:
+        key = os.getpid(), optimizer
         with self._lock:
-            if os.getpid() not in self._opened:
-                self._opened[os.getpid()] = self._open()
-            return self._opened[os.getpid()]
+            if key not in self._opened:
+                self._opened[key] = self._open(optimizer)
+            return self._opened[key]
 
-    def _open(self) -> duckdb.DuckDBPyConnection:
-        instance = duckdb.connect(":memory:", config=_CLOSED)
+    def _open(self, optimizer: bool) -> duckdb.DuckDBPyConnection:
+        instance = duckdb.connect(":memory:", config=_CLOSED | {"enable_optimizer": optimizer})
         instance.execute("SET GLOBAL TimeZone='UTC'")
         if self._prepare is not None:
             self._prepare(instance)

@@ -59,14 +59,15 @@ def choose_delivered(
 def _choose(
     pipeline: Pipeline, where: str, condition: str, rows: pa.Table, statement_seconds: int
 ) -> "pa.ChunkedArray[Any]":
-    def prepare(raw: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyRelation:
-        chosen = raw.table(ROWS).project(f"(\n{condition}\n) as chosen")
+    def prepare(raw: duckdb.DuckDBPyConnection) -> Callable[[], pa.Table]:
+        query = f"select (\n{condition}\n) as chosen from {ROWS}"  # noqa: S608 # the spec's expression
+        chosen = raw.sql(query)
         if str(chosen.types[0]) != "BOOLEAN":
             raise ExpressionError(pipeline.name, where, f"is {chosen.types[0]}, not a condition that is true or false")
-        return chosen.project("coalesce(chosen, false)")
+        return connection.plan_once(raw.sql(f"select coalesce(chosen, false) from ({query})"), 2)  # noqa: S608
 
     with _evaluating(pipeline, where, rows, statement_seconds) as connection:
-        mask: pa.ChunkedArray[Any] = connection.keep(("when", condition), prepare).to_arrow_table().column(0)
+        mask: pa.ChunkedArray[Any] = connection.keep(("when", condition), prepare)().column(0)
         return mask
 
 
@@ -78,11 +79,14 @@ def decide_columns(pipeline: Pipeline, rows: pa.Table, statement_seconds: int) -
     """
 
     def prepare(raw: duckdb.DuckDBPyConnection) -> Callable[[], pa.Table]:
-        decided = raw.table(ROWS)
+        query = ROWS
         for name, expression in pipeline.decide.items():
+            query = f"(select *, (\n{expression}\n) as {_quoted(name)} from {query}) {ROWS}"  # noqa: S608 # as above
             with _named_errors(pipeline, f"`{name}` in `decide`", statement_seconds):
-                decided = decided.project(f"*, (\n{expression}\n) as {_quoted(name)}")
-        return prepare_fetch(decided.project(", ".join(map(_quoted, pipeline.decide))))
+                raw.sql(f"from {query}")
+        names = ", ".join(map(_quoted, pipeline.decide))
+        decided = raw.sql(f"select {names} from {query}")  # noqa: S608 # as above
+        return prepare_fetch(decided, lambda relation: connection.plan_once(relation, len(pipeline.decide) + 1))
 
     with _evaluating(pipeline, "`decide`", rows, statement_seconds) as connection:
         fetch = connection.keep(("decide", *pipeline.decide.items()), prepare)
@@ -103,7 +107,7 @@ def _evaluating(pipeline: Pipeline, where: str, rows: pa.Table, seconds: int) ->
     with (
         _named_errors(pipeline, where, seconds),
         closed_tables({ROWS: rows}) as connection,
-        time_limit(connection.raw, seconds),
+        time_limit(connection, seconds),
     ):
         yield connection
 

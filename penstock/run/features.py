@@ -6,6 +6,7 @@ so a primary row's features must not depend on other primary rows. It may aggreg
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
@@ -56,6 +57,10 @@ def build_features(
         return _with_kept(connection.raw, pipeline, primary, features)
 
 
+class _Interruptible(Protocol):
+    def interrupt(self) -> None: ...
+
+
 _DUCKDB = ClosedDuckdb(create_text_macros)
 _WATCHDOG = Watchdog()
 
@@ -71,7 +76,7 @@ def closed_tables(tables: Mapping[str, pa.Table]) -> AbstractContextManager[Tabl
 
 
 @contextmanager
-def time_limit(connection: duckdb.DuckDBPyConnection, seconds: int) -> Iterator[None]:
+def time_limit(connection: _Interruptible, seconds: int) -> Iterator[None]:
     """Interrupt what runs on the connection after so many seconds."""
     watched = _WATCHDOG.watch(connection.interrupt, seconds)
     try:
@@ -87,10 +92,10 @@ def _run_query(connection: TableConnection, pipeline: Pipeline, query: str, seco
         kinds = [statement.type for statement in raw.extract_statements(query)]
         if len(kinds) != 1 or kinds[0] not in _QUERIES:
             raise FeaturesError(pipeline.name, "must be a single `select`. Fix `features:` in the spec.")
-        return prepare_fetch(raw.sql(query))
+        return prepare_fetch(raw.sql(query), lambda relation: connection.plan_once(relation, 1))
 
     try:
-        with time_limit(connection.raw, seconds):
+        with time_limit(connection, seconds):
             exact = (*pipeline.key, *pipeline.destination.keep)
             features = normalized(connection.keep(query, prepare)(), exact=exact)
     except duckdb.InterruptException as error:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from socket import IPPROTO_TCP, TCP_NODELAY, socket
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -125,11 +126,22 @@ def run_server(make_application: Callable[[], ASGIApp], address: Address, worker
         log_level="warning",
         server_header=False,
     )
+    bound = _bind(config, address)
+    if workers > 1:
+        Multiprocess(config, sockets=[bound]).run()
+    else:
+        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bind(config: uvicorn.Config, address: Address) -> socket:
+    """Return the socket that listens. Its connections send what is written at once.
+
+    asyncio asks for that only where the socket names TCP, which uvicorn's does not. An answer would wait 40 ms until
+    the client has acknowledged its head.
+    """
     try:
-        socket = config.bind_socket()
+        bound = config.bind_socket()
     except SystemExit:
         raise ServeRefused(f"{address.host}:{address.port} cannot be used", "Choose another --port.") from None
-    if workers > 1:
-        Multiprocess(config, sockets=[socket]).run()
-    else:
-        uvicorn.Server(config).run(sockets=[socket])
+    bound.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    return bound

@@ -1,0 +1,43 @@
+"""How the server listens."""
+
+import time
+from http.client import HTTPConnection
+from threading import Thread
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from penstock.serving.server import Address, _bind
+from tests.waiting import wait_until
+
+
+def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() -> None:
+    """Without TCP_NODELAY each takes 40 ms."""
+
+    async def answer(request: Request) -> Response:
+        return Response(await request.body())
+
+    config = uvicorn.Config(Starlette(routes=[Route("/", answer, methods=["POST"])]), port=0, log_level="warning")
+    bound = _bind(config, Address("127.0.0.1", 0))
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    connection = HTTPConnection(*bound.getsockname())
+    try:
+        wait_until(lambda: server.started, 10)
+        waited = []
+        for _ in range(20):
+            begin = time.perf_counter()
+            connection.request("POST", "/", b"{}")
+            connection.getresponse().read()
+            waited.append(time.perf_counter() - begin)
+    finally:
+        connection.close()
+        server.should_exit = True
+        thread.join()
+        bound.close()
+
+    assert sorted(waited)[5] < 0.03, waited
