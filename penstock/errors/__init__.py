@@ -39,7 +39,15 @@ from penstock.errors.runs import (
     TakenOver,
 )
 from penstock.errors.seals import SealKeyUnknown
-from penstock.errors.serving import NotReady, RequestError, RowsRefused, ServeRefused, TooManyRequests, WrongValue
+from penstock.errors.serving import (
+    NotReady,
+    RequestError,
+    RowsRefused,
+    ServeRefused,
+    SnapshotTooLarge,
+    TooManyRequests,
+    WrongValue,
+)
 from penstock.errors.sources import (
     AmbiguousColumns,
     BrokenArchive,
@@ -204,6 +212,7 @@ __all__ = [
     "ServeRefused",
     "SettingsError",
     "SnapshotLost",
+    "SnapshotTooLarge",
     "SourceChanged",
     "SourceError",
     "SpecError",

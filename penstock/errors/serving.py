@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from penstock.errors.base import TerminalError, TransientError, UsageError
+from penstock.wording import plural
 
 
 @dataclass(eq=False)
@@ -78,6 +79,28 @@ class NotReady(TransientError):
 
     def message(self) -> str:
         return f"`{self.pipeline}` cannot be scored yet: {self.reason}"
+
+
+@dataclass(eq=False)
+class SnapshotTooLarge(TerminalError):
+    """The rows of a secondary source do not fit the limit of a snapshot.
+
+    Cause: `serve.features: snapshot` holds them in memory, and they have more bytes than `serve.limit.snapshot`.
+    Remedy: write a `query` that selects fewer rows or columns, or raise the limit. Each process of `--workers` holds a
+        snapshot, and two while it takes the next one.
+    """
+
+    pipeline: str
+    source: str
+    rows: int
+    held: int
+    limit: int
+
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}`: {plural(self.rows, 'row')} of `{self.source}` have {self.held:,} bytes, and "
+            f"`serve.limit.snapshot` is {self.limit:,}. Select fewer rows or columns in a `query`, or raise the limit."
+        )
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ from starlette.routing import BaseRoute, Route
 import penstock
 from penstock.errors import PenstockError, RequestError, RowsRefused, TooManyRequests
 from penstock.run_types import deciding_model
-from penstock.serving.answers import answer_rows, describe_pin, json_response
+from penstock.serving.answers import answer_rows, describe_pin, describe_snapshot, json_response
 from penstock.serving.bodies import parse_json, read_body, read_rows
 from penstock.serving.guard import Guard
 from penstock.serving.lookups import Lookups
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SNAPSHOT_AGAIN = 10.0
+"""Seconds until a snapshot that could not be taken is tried again."""
 _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
 
@@ -120,25 +122,35 @@ class ServingApplication:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        watching = asyncio.create_task(self._watch_aliases())
+        look = asyncio.Event()
+        watching = [asyncio.create_task(self._watch_aliases(look))]
+        holding = [each for each in self.served.values() if each.pipeline.holds_snapshot]
+        watching += [asyncio.create_task(_refresh_snapshot(each, look)) for each in holding]
         try:
             yield
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in watching:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             for each in self.served.values():
                 each.batches.close()
 
-    async def _watch_aliases(self) -> None:
-        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score."""
+    async def _watch_aliases(self, look: asyncio.Event) -> None:
+        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
+
+        Args:
+            look: set when they are to be looked up at once.
+        """
         while True:
+            look.clear()
             for each in self.served.values():
                 try:
                     await asyncio.to_thread(each.take_models)
                 except Exception:
                     logger.exception("%s: its models cannot be looked up", each.name)
-            await asyncio.sleep(self.poll_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(look.wait(), self.poll_seconds)
 
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
         async def checked(request: Request) -> Response:
@@ -223,6 +235,7 @@ class ServingApplication:
                 "model": describe_pin(deciding_model(each.scorer.pins)) if each.scorer else None,
                 "problem": each.problem or None,
             }
+            | describe_snapshot(each)
             for name, each in self.served.items()
         }
         return json_response({"ready": ready, "pipelines": pipelines}, 200 if ready else 503)
@@ -268,6 +281,16 @@ class ServingApplication:
     async def _model_ready(self, request: Request) -> Response:
         served = self._find(request)
         return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
+
+
+async def _refresh_snapshot(served: ServedPipeline, look: asyncio.Event) -> None:
+    """Take snapshots of a pipeline's other sources, again and again. The first one lets its model be opened."""
+    while True:
+        taken = await asyncio.to_thread(served.take_snapshot)
+        if served.scorer is None:
+            look.set()
+        refresh = served.limits.refresh.total_seconds()
+        await asyncio.sleep(refresh if taken else min(refresh, _SNAPSHOT_AGAIN))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

@@ -83,9 +83,7 @@ def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
     pipeline, most = scorer.pipeline, served.limits.limit.rows
     rows = {"type": "array", "minItems": 1, "maxItems": most, "items": _describe_row(scorer.columns[pipeline.primary])}
     others = {
-        name: {"type": "array", "items": _describe_row(columns)}
-        for name, columns in scorer.columns.items()
-        if name != pipeline.primary
+        name: {"type": "array", "items": _describe_row(columns)} for name, columns in scorer.other_columns.items()
     }
     sources = {"type": "object", "additionalProperties": False, "properties": others}
     body = {
@@ -111,6 +109,7 @@ def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
             "pipeline": {"const": pipeline.name},
             "rows": {"type": "array", "items": scored},
             "model": {"type": "object", "required": ["name", "version", "digest"]},
+            "snapshot": {"type": "object", "required": ["digest", "taken_at"]},
         },
     }
     return {
