@@ -216,3 +216,32 @@ def test_a_check_says_what_a_server_holds(place: Place) -> None:
     held = "each process holds 2,994 rows of customers, 5,000 rows of visits, 6 of customers left out, "
 
     assert any(each.what.startswith(held) for each in results if each.subject == "serve"), results
+
+
+def test_files_are_held_as_a_run_reads_them(tmp_path: Path) -> None:
+    factors = tmp_path / "factors.csv"
+    factors.write_text("country;factor\nDE;1,5\nFR;0,5\nIT;2,25\nPL;1\n")
+    spec = SPEC.replace(
+        "expectations:",
+        f"""  factors: {{kind: files, path: {factors}, format: csv, key: [country], max_malformed: 0.5}}
+features: |
+  select p.payment_id, p.amount * f.factor as amount, p.items, p.country, p.first
+  from payments p join factors f using (country)
+decide: {{risk: "score * amount"}}
+serve: {{features: snapshot}}
+expectations:""",
+    )
+    place = make_served_place(tmp_path, spec=spec)
+    live, rows = live_scores(place), rows_of_shop(0, 50)
+    factors.write_text("country;factor\nDE;1,5\nFR;0,5\nIT;2,25\nPL;1\nXX;much\n")
+
+    served = serve_snapshot(place)
+    with client_of(served, poll_seconds=3600) as client:
+        answer = client.post(PATH, json={"rows": rows}).json()
+
+    assert served.snapshot is not None
+    assert served.snapshot.refused == {"factors": 1}
+    assert [each["outputs"] for each in answer["rows"]] == [live[row["payment_id"]] for row in rows]
+    factors.unlink()
+    assert not served.take_snapshot(lambda: NOW)
+    assert "factors.csv" in served.snapshot_problem
