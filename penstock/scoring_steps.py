@@ -22,6 +22,7 @@ from penstock.ledger.reader import RunRecord, find_run, has_published, split_by_
 from penstock.ledger.releases import pending_releases
 from penstock.ledger.run_lease import ActiveRun, run_lease
 from penstock.ledger.schema_contracts import Contracts, read_contracts, read_published_models
+from penstock.ledger.served_spool import settle_before_run
 from penstock.models.manifest import Manifest
 from penstock.models.needs import given_columns, needed_columns, outputs_of
 from penstock.models.registry import Registry
@@ -170,6 +171,11 @@ class ScoringSteps:
         if self.pipeline.is_sandbox:
             return []
         return find_unfinished(self.warehouse, self.pipeline.name)
+
+    def settle_served(self) -> None:
+        """Take in what servers on this machine have recorded, and end the recorded runs of dead servers."""
+        if not self.pipeline.is_sandbox:
+            settle_before_run(self.warehouse, self.settings.home, self.pipeline)
 
     def pin_challengers(self, pins: Pins) -> Challengers:
         """Pin a version of each challenger of the spec. One that cannot be found is left out."""

@@ -68,6 +68,7 @@ def plan(
     """
     open_ledger(pipeline)
     unfinished = scoring_steps(pipeline).abandon_dead_runs()
+    scoring_steps(pipeline).settle_served()
     found = scoring_steps(pipeline).plan(now, mode, start, end, scored_by)
     for run in unfinished:
         if not found.scores(run.interval):

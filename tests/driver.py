@@ -88,6 +88,7 @@ class Driver:
         land_logs(self.pipeline, self.does.connect)
         yield "collect logs"
         self.does.abandon_dead_runs()
+        self.does.settle_served()
         todo = self.does.plan(now, mode, start, end, scored_by)
         yield "plan"
         for planned in todo.intervals:

@@ -182,6 +182,7 @@ class Project:
         steps.open_ledger()
         land_logs(pipeline, self._connector)
         steps.abandon_dead_runs()
+        steps.settle_served()
         return steps.plan(now or datetime.now(UTC), mode, start, end)
 
     def score_interval(

@@ -27,12 +27,14 @@ def rename(
 
     Change `name:` in the spec first, and name its file after it. No run of the pipeline may work meanwhile.
     """
+    from penstock.ledger.served_spool import open_spool
     from penstock.upkeep.rename import rename_pipeline
 
     settings = open_settings()
     spec = open_pipeline(new, settings)
     _refuse_old_spec(old, spec, settings)
     moved = rename_pipeline(ledger_connector(settings)(spec.destination.connection), old, spec)
+    open_spool(settings.home).rename(old, spec.name)
     table = make_table("table", "rows moved", right=("rows moved",), title=f"{old} is {new} now")
     for name, rows in moved.rows.items():
         table.add_row(name, count(rows))

@@ -60,7 +60,8 @@ def serve(
     """Score requests over HTTP, as a run scores rows: the same features, expectations, models and decisions.
 
     The models are those that the aliases name, and a promotion is taken without a restart. SIGTERM ends the server once
-    the requests in flight are answered. Nothing is written to the warehouse. The same server has pages for people.
+    the requests in flight are answered. With `serve.record` it keeps what it served. The same server has pages for
+    people.
     """
     from penstock.serving.server import Address, run_server
 
@@ -124,6 +125,7 @@ class ServingProcess:
         from penstock.serving.application import ServingApplication
         from penstock.serving.guard import Guard, TokenRate
         from penstock.serving.lookups import Lookups
+        from penstock.serving.recorder import open_recorder
         from penstock.serving.served_pipeline import ServedPipeline
         from penstock.web.routes import web_routes
 
@@ -132,7 +134,11 @@ class ServingProcess:
         connect, registry = connector(settings), open_models(settings)
         served = {
             each.name: ServedPipeline(
-                each, connect, registry, PartitionOptions(make_masking(each, settings), settings.statement_seconds)
+                each,
+                connect,
+                registry,
+                PartitionOptions(make_masking(each, settings), settings.statement_seconds),
+                recorder=open_recorder(each, connect, settings),
             )
             for each in self.open_pipelines(settings)
         }

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -189,6 +190,8 @@ class Connector:
         return self.open(name)
 
 
+LOCAL_FILE_SECONDS = 60
+"""How long a statement on a file of Penstock's own may take."""
 _shared: ContextVar[sa.Connection | None] = ContextVar("penstock_shared_connection", default=None)
 """The connection of `Database.reading_together`."""
 _engines: dict[tuple[str, int, int, str], sa.Engine] = {}
@@ -268,6 +271,18 @@ def _check_driver(name: str, text: str) -> None:
         what = f"connection `{name}` names the driver {found['driver']}, and Penstock reads {dialect.title} with "
         remedy = f"Write `{found['dialect']}://…` without `+{found['driver']}` in PENSTOCK_CONNECTIONS__{name.upper()}."
         raise SettingsError(f"{what}{dialect.driver}", remedy)
+
+
+def open_local_file(file: Path) -> Database:
+    """Open a SQLite file of Penstock's own. It is made when it is first written, and what is deleted is overwritten."""
+    database = Database(file.stem, _engine(f"sqlite:///{file.absolute()}", LOCAL_FILE_SECONDS, 0))
+    if not sa.event.contains(database.engine, "connect", _overwrite_deleted):
+        sa.event.listen(database.engine, "connect", _overwrite_deleted)
+    return database
+
+
+def _overwrite_deleted(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def close_engines() -> None:

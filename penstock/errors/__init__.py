@@ -41,6 +41,7 @@ from penstock.errors.runs import (
 from penstock.errors.seals import SealKeyUnknown
 from penstock.errors.serving import (
     NotReady,
+    NotRecorded,
     RequestError,
     RowsRefused,
     ServeRefused,
@@ -188,6 +189,7 @@ __all__ = [
     "NotLive",
     "NotMeasured",
     "NotReady",
+    "NotRecorded",
     "NothingScored",
     "ObjectChanged",
     "ObjectNotFound",

@@ -104,6 +104,23 @@ class SnapshotTooLarge(TerminalError):
 
 
 @dataclass(eq=False)
+class NotRecorded(TransientError):
+    """A request was scored and cannot be recorded, so it gets no score.
+
+    Cause: with `record: before_answer` neither the warehouse nor the spool on this machine can be written, for example
+        because the disk is full.
+    Remedy: free some space, or correct what the message says, and send the request again.
+    """
+
+    pipeline: str
+    reason: str
+    status: ClassVar[int] = 503
+
+    def message(self) -> str:
+        return f"the request to `{self.pipeline}` cannot be recorded: {self.reason}"
+
+
+@dataclass(eq=False)
 class ServeRefused(UsageError):
     """The server does not start.
 

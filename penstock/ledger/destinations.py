@@ -17,7 +17,8 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.pipeline_fields import Destination
 
 LIVE = parts.LIVE
-VIEWS = ("", "_latest", "_reasons", "__reasons", "__history")
+SERVED = parts.SERVED
+VIEWS = ("", "_latest", "_reasons", "__reasons", "__served", "__history")
 """What the names of a destination's views and of its tables end in."""
 
 

@@ -14,7 +14,7 @@ from penstock.errors import SettingsError
 from penstock.ledger.migration_fills import FILLS
 from penstock.ledger.tables import metadata, schema, since
 
-LATEST = 11
+LATEST = 12
 _ADVISORY_LOCK = 7_305_821_190_664
 _done: set[str] = set()
 _lock = threading.Lock()

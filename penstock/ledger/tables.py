@@ -70,7 +70,7 @@ def _has_partial_indexes(_ddl: Any, _item: Any, _connection: Any, **about: Any) 
     return find_dialect(about["dialect"].name).has_partial_indexes
 
 
-_where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function
+where_partial: Any = _has_partial_indexes  # SQLAlchemy's protocol for it cannot be met by a plain function
 
 
 later_indexes = (
@@ -103,7 +103,7 @@ later_indexes = (
 )
 """Indexes of version 8. Some of them replace older ones by pipeline. DuckDB has none, because it scans columns."""
 for _index in later_indexes:
-    _index.ddl_if(callable_=_where_partial)
+    _index.ddl_if(callable_=where_partial)
 
 destinations = sa.Table(
     "penstock_destinations",
@@ -548,6 +548,30 @@ delivered_keys = sa.Table(
     info={"since": 11},
 )
 """The keys that a target has, or may have."""
+
+served_runs = sa.Table(
+    "penstock_served_runs",
+    metadata,
+    sa.Column("run_id", RunId, primary_key=True),
+    sa.Column("scoring", sa.Text, nullable=False),  # fingerprint of what the spec says about scoring
+    sa.Column("layout", sa.Text, nullable=False),  # JSON: the Arrow schemas of its rows, and which columns are hidden
+    info={"since": 12},
+)
+"""With `serve.record`: what the rows of a run of variant `served` are made of. The rows are in `<table>__served`."""
+
+served_answers = sa.Table(
+    "penstock_served_answers",
+    metadata,
+    sa.Column("pipeline", sa.Text, primary_key=True),
+    sa.Column("idempotency_key", RunId, primary_key=True),  # a hash of the client's name and its key
+    sa.Column("run_id", RunId, nullable=False),
+    sa.Column("request_id", RunId, nullable=False),
+    sa.Column("request", sa.Text, nullable=False),  # a hash of the body and of what else decides the answer
+    sa.Column("answer", sa.Text, nullable=False),  # JSON: status, headers and body
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    info={"since": 12},
+)
+"""The answers to requests with an `Idempotency-Key`, which a retry gets again."""
 
 schema = sa.Table(
     "penstock_schema",

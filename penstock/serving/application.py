@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 import penstock
+from penstock.access.tokens import Identity
 from penstock.errors import PenstockError, RequestError, RowsRefused, TooManyRequests
 from penstock.run_types import deciding_model
 from penstock.serving.answers import answer_rows, describe_pin, describe_snapshot, json_response
@@ -32,6 +33,7 @@ from penstock.serving.mlflow_format import read_invocation
 from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
 from penstock.serving.openapi import describe_api
 from penstock.serving.problems import answer_error
+from penstock.serving.recorded_answers import read_key, record_answer
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer, output_columns
 from penstock.serving.served_pipeline import ServedPipeline
@@ -48,7 +50,7 @@ _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Asked:
     """A request for scores, whose body has been read."""
 
@@ -58,7 +60,11 @@ class _Asked:
     request: Request
     body: bytes
     request_id: str
+    client: str
+    """The name of its token. Empty without one."""
     count: Callable[[ScoredRequest], None]
+    scored: ScoredRequest | None = None
+    """None before it is scored."""
 
     @property
     def most(self) -> int:
@@ -66,9 +72,9 @@ class _Asked:
         return self.served.limits.limit.rows
 
     async def score(self, rows: RequestRows) -> ScoredRequest:
-        scored = await self.served.batches.score(rows, self.scorer.score_together)
-        self.count(scored)
-        return scored
+        self.scored = await self.served.batches.score(rows, self.scorer.score_together)
+        self.count(self.scored)
+        return self.scored
 
 
 Answer = Callable[[_Asked], Awaitable[Response]]
@@ -122,6 +128,9 @@ class ServingApplication:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        for each in self.served.values():
+            if each.recorder is not None:
+                each.recorder.start()
         look = asyncio.Event()
         watching = [asyncio.create_task(self._watch_aliases(look))]
         holding = [each for each in self.served.values() if each.pipeline.holds_snapshot]
@@ -135,6 +144,8 @@ class ServingApplication:
                     await task
             for each in self.served.values():
                 each.batches.close()
+                if each.recorder is not None:
+                    await asyncio.to_thread(each.recorder.close)
 
     async def _watch_aliases(self, look: asyncio.Event) -> None:
         """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
@@ -163,9 +174,9 @@ class ServingApplication:
 
         return checked
 
-    def _check(self, request: Request) -> None:
+    def _check(self, request: Request) -> Identity | None:
         self.guard.check_host(request)
-        self.guard.identify(request, "reader")
+        return self.guard.identify(request, "reader")
 
     def _may_read(self, request: Request) -> bool:
         try:
@@ -182,14 +193,16 @@ class ServingApplication:
             given = request.headers.get("x-request-id", "")
             request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
             try:
-                self._check(request)
+                identity = self._check(request)
                 served = self._find(request)
                 name = served.name
                 with served.in_flight():
                     with served.batches.arriving():
                         body = await read_body(request, served.limits.limit.bytes)
                     self._find(request)  # the version that its path names may not score any more
-                    response = await answer(_Asked(served, served.ready, request, body, request_id, metrics.count))
+                    client = identity.name if identity else ""
+                    asked = _Asked(served, served.ready, request, body, request_id, client, metrics.count)
+                    response = await _answer_recorded(asked, answer)
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
             response.headers["x-request-id"] = request_id
@@ -234,6 +247,7 @@ class ServingApplication:
                 "ready": each.scorer is not None,
                 "model": describe_pin(deciding_model(each.scorer.pins)) if each.scorer else None,
                 "problem": each.problem or None,
+                **({"recording": each.recorder.describe()} if each.recorder else {}),
             }
             | describe_snapshot(each)
             for name, each in self.served.items()
@@ -298,6 +312,21 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     body = {"what": error.detail, "where": request.url.path, "next": "See docs/serving.md for the paths."}
     return json_response({"error": body}, error.status_code, error.headers)
+
+
+async def _answer_recorded(asked: _Asked, answer: Answer) -> Response:
+    """Answer a request, and record what was scored first if its pipeline records."""
+    recorder = asked.served.recorder
+    if recorder is None:
+        return await answer(asked)
+    read_key(asked.request)
+    try:
+        response = await answer(asked)
+    except RowsRefused as error:
+        response = answer_error(asked.request, error)
+    if asked.scored is None or not asked.scored.outcomes:
+        return response
+    return await record_answer(recorder, asked.scored, asked.request, asked.body, asked.client, response)
 
 
 async def _answer_score(asked: _Asked) -> Response:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from penstock.run_types import deciding_model
@@ -54,6 +54,18 @@ class _Pipelines(Collector):
                 pin = deciding_model(each.scorer.pins)
                 versions.add_metric([each.name, pin.name, pin.version], 1)
         yield from (coming, stands, refused, versions, ages, sizes, failed, held)
+        yield from self._collect_recorded()
+
+    def _collect_recorded(self) -> Iterator[Metric]:
+        recorded = CounterMetricFamily("penstock_recorded_rows", "Rows that were recorded", labels=["pipeline"])
+        dropped = CounterMetricFamily(
+            "penstock_recorded_dropped", "Rows that were answered and not recorded", labels=["pipeline"]
+        )
+        for each in self._served:
+            if each.recorder is not None:
+                recorded.add_metric([each.name], each.recorder.recorded)
+                dropped.add_metric([each.name], each.recorder.dropped)
+        yield from (recorded, dropped)
 
 
 class Metrics:

@@ -11,6 +11,7 @@ from penstock.errors import (
     DatabaseLocked,
     Halted,
     NotReady,
+    NotRecorded,
     PenstockError,
     RequestError,
     RowsRefused,
@@ -63,7 +64,7 @@ def answer_error(request: Request, error: Exception) -> Response:
 
 
 def _status(error: PenstockError) -> int:
-    if isinstance(error, TooManyRequests | NotReady):
+    if isinstance(error, TooManyRequests | NotReady | NotRecorded):
         return error.status
     if isinstance(error, DatabaseLocked | TransientError | TokenFileUnusable):
         return 503

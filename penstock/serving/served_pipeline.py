@@ -22,6 +22,7 @@ from penstock.run.row_types import read_row_types
 from penstock.run.schema_contract import compare_outputs, refuse_breaks
 from penstock.run_types import Pins
 from penstock.serving.batches import Batches
+from penstock.serving.recorder import Recorder
 from penstock.serving.released import release_files
 from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
@@ -48,6 +49,8 @@ class ServedPipeline:
     options: PartitionOptions
     scorer: Scorer | None = None
     """None until a model stands."""
+    recorder: Recorder | None = None
+    """None: what is served is not recorded."""
     problem: str = ""
     """Why the model that the alias names now does not score. Empty: it does."""
     coming: int = 0

@@ -116,6 +116,8 @@ ConnectionName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=4
 
 LIVE = "live"
 """The variant of the runs that readers of a pipeline's table see."""
+SERVED = "served"
+"""The variant of the runs that recorded requests belong to."""
 SANDBOX = "sandbox:"
 """How the variants of a sandbox's runs begin: `sandbox:<name>`."""
 SANDBOX_TABLE = "__sandbox_"

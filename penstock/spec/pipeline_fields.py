@@ -40,6 +40,12 @@ from penstock.spec.steps import (
 )
 from penstock.spec.suites import SUITE
 
+_SCORING = {"sources", "partition_by", "features", "expectations", "model", "models", "decide"}
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
 
 class Destination(Part):
     """Where the scores are written."""
@@ -272,4 +278,9 @@ class PipelineFields(Part):
     def fingerprint(self) -> str:
         """sha256 of the definition's canonical form: keys sorted, defaults left out."""
         body = self.model_dump(mode="json", exclude_defaults=True, by_alias=True)
-        return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+        return _digest(body)
+
+    @cached_property
+    def scoring_fingerprint(self) -> str:
+        """sha256 of the parts that decide a row's score: not when it is scored, nor what becomes of it."""
+        return _digest(self.model_dump(mode="json", exclude_defaults=True, by_alias=True, include=_SCORING))

@@ -31,6 +31,9 @@ Wait = Annotated[
 Bytes = Annotated[int, BeforeValidator(read_size), WithJsonSchema(_SIZE)]
 
 
+Record = Literal["off", "async", "before_answer"]
+
+
 class ServeBatch(Part):
     """Requests that wait at the same time are scored together. The answer to a row does not depend on the others."""
 
@@ -65,6 +68,12 @@ class Serve(Part):
     """Which requests are scored together."""
     limit: ServeLimit = Field(default=ServeLimit(), examples=[{"rows": 1000, "bytes": "1MiB", "in_flight": 64}])
     """What is refused because it is too much."""
+    record: Record = Field(default="off", examples=["before_answer"])
+    """Whether the rows of requests and their scores are kept in the table `<table>__served`. `before_answer`: no answer
+    is sent before they are stored. `async`: the answer does not wait, and rows that come too fast are dropped and
+    counted."""
+    retention: Duration = Field(default=timedelta(days=30), examples=["30d"])
+    """How long recorded rows are kept, and how long an `Idempotency-Key` counts. `penstock prune` removes them."""
 
     @field_validator("refresh")
     @classmethod

@@ -39,11 +39,21 @@ from penstock.run.reasons_table import reasons_name
 from penstock.sources.logs.landed import landed_table
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource
+from penstock.upkeep.old_served_rows import count_old, find_old, mark_old_runs
 from penstock.upkeep.sandboxes import SandboxTables, count_rows, drop_tables, find_ended
 from penstock.wording import plural
 
 Kind = Literal[
-    "unpublished rows", "replaced rows", "reasons", "refused rows", "log lines", "labels", "sandbox", "deliveries"
+    "unpublished rows",
+    "replaced rows",
+    "reasons",
+    "refused rows",
+    "log lines",
+    "labels",
+    "sandbox",
+    "deliveries",
+    "recorded rows",
+    "answers",
 ]
 BATCH_ROWS = 50_000
 UNPUBLISHED = ("halted", "failed", "abandoned")
@@ -100,6 +110,8 @@ class Prune:
     """Deliveries that ended before this time are removed, with their batches. None: all stay."""
     sandboxes: tuple[SandboxTables, ...] = ()
     """Sandboxes that have ended. All of their rows are removed, and their tables."""
+    served_before: datetime | None = None
+    """Rows of requests, and answers, that were recorded before this time are removed. None: all stay."""
 
 
 def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
@@ -121,7 +133,8 @@ def plan_prune(database: Database, pipeline: Pipeline, now: datetime) -> Prune:
     labels_before = None if policy.labels is None else now - policy.labels
     cutoffs = _line_cutoffs(database, pipeline, now)
     ended_before = None if policy.deliveries is None else now - policy.deliveries
-    return Prune(pipeline, unpublished, replaced, refusing, cutoffs, labels_before, ended_before, ended)
+    served_before = None if pipeline.serve is None else now - pipeline.serve.retention
+    return Prune(pipeline, unpublished, replaced, refusing, cutoffs, labels_before, ended_before, ended, served_before)
 
 
 def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
@@ -142,6 +155,8 @@ def count_prune(database: Database, plan: Prune) -> tuple[Pruned, ...]:
     if plan.deliveries_before is not None:
         rows = _count_where(database, deliveries, _deliveries_before(plan, plan.deliveries_before))
         found.append(Pruned(name, "deliveries", "the pipeline", rows))
+    if plan.served_before is not None:
+        found += [Pruned(name, *counted) for counted in count_old(database, plan.pipeline, plan.served_before)]
     with database.reading() as connection:
         ended = [Pruned(name, "sandbox", each.name, count_rows(connection, each)) for each in plan.sandboxes]
     return (*(each for each in found if each.rows), *ended)
@@ -165,6 +180,11 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
             _delete(database, labels, _labels_before(plan, plan.labels_before), batch_rows)
         if each.kind == "deliveries" and plan.deliveries_before is not None:
             _delete_deliveries(database, _deliveries_before(plan, plan.deliveries_before))
+        if each.kind == "recorded rows" and plan.served_before is not None:
+            mark_old_runs(database, plan.pipeline, plan.served_before)
+        if each.kind in ("recorded rows", "answers") and plan.served_before is not None:
+            for old_rows, where in find_old(database, plan.pipeline, plan.served_before, each.kind):
+                _delete(database, old_rows, where, batch_rows)
         if each.kind == "log lines":
             cutoff = plan.cutoffs[each.of]
             move_cutoff(database, plan.pipeline.name, each.of, cutoff)

@@ -10,6 +10,7 @@ from penstock.errors import RenameRefused
 from penstock.ledger.destinations import LIVE, find_dispute
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import ACCEPTED
+from penstock.ledger.served_writes import find_recording
 from penstock.ledger.tables import (
     destinations,
     intervals,
@@ -21,6 +22,7 @@ from penstock.ledger.tables import (
     performance,
     releases,
     runs,
+    served_answers,
     source_columns,
 )
 from penstock.ledger.writer import LEASE_ENDED
@@ -90,6 +92,8 @@ def _end_dead_runs(connection: sa.Connection, database: Database, old: str, new:
     now = database.now(connection)
     running = (runs.c.pipeline.in_((old, new)), runs.c.state == "running")
     alive = connection.execute(sa.select(runs.c.run_id).where(*running, runs.c.lease_until > now)).scalars().first()
+    if (recording := find_recording(connection, (old, new), now)) is not None:
+        raise RenameRefused(old, new, f"a server records requests in run {recording[:8]}; end it first")
     if alive is not None:
         raise RenameRefused(old, new, f"run {alive[:8]} works; wait until it has ended, or stop it")
     ended = {"state": "abandoned", "error": LEASE_ENDED, "retired_at": now, "finished_at": now}
@@ -128,12 +132,14 @@ def _rename_log_tables(connection: sa.Connection, old: str, pipeline: Pipeline) 
 def _drop_collisions(connection: sa.Connection, old: str, new: str) -> None:
     """Drop rows of the old name that the new name has too: locks, accepted columns, and releases of the same row.
 
-    The same holds for equal labels.
+    The same holds for equal labels, and for answers to requests with the same `Idempotency-Key`.
     """
     same_interval = [column for column in intervals.primary_key.columns if column.name != "pipeline"]
     same_release = [column for column in releases.primary_key.columns if column.name != "pipeline"]
+    same_answer = [column for column in served_answers.primary_key.columns if column.name != "pipeline"]
     same_label = [column for column in labels.primary_key.columns if column.name != "pipeline"]
-    for table, columns in ((intervals, same_interval), (releases, same_release), (labels, same_label)):
+    twins = ((intervals, same_interval), (releases, same_release), (labels, same_label), (served_answers, same_answer))
+    for table, columns in twins:
         other = table.alias("other")
         twin = sa.exists().where(other.c.pipeline == new, *(other.c[c.name] == c for c in columns))
         connection.execute(sa.delete(table).where(table.c.pipeline == old, twin))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database
 from penstock.interval import DataInterval
 from penstock.ledger.acceptance import HALTED
-from penstock.ledger.destinations import LIVE, VIEWS, find_dispute, shown_variant, split_name
+from penstock.ledger.destinations import LIVE, SERVED, VIEWS, find_dispute, shown_variant, split_name
 from penstock.ledger.pointer_moves import WAS_LIVE
 from penstock.ledger.promotions import OPEN
 from penstock.ledger.tables import (
@@ -36,6 +36,7 @@ from penstock.run_types import SHADOW, interval_key
 from penstock.spec.stages import SCORES
 from penstock.upkeep.delivery_invariants import find_broken_deliveries
 from penstock.upkeep.erasure import count_forgotten
+from penstock.upkeep.served_invariants import find_broken_recordings
 from penstock.wording import plural
 
 ENDED_WITH_COUNTS = ("published", "audited", "superseded", "withdrawn")
@@ -194,7 +195,7 @@ def _challengers_stand_beside_champions(connection: sa.Connection) -> Iterator[V
 
 def _sandboxes_have_tables_of_their_own(connection: sa.Connection) -> Iterator[Violation]:
     """Compare the variant of each run that is no challenger's with the one that its destination's views show."""
-    own = (runs.c.destination.is_not(None), sa.not_(runs.c.variant.startswith(SHADOW)))
+    own = (runs.c.destination.is_not(None), sa.not_(runs.c.variant.startswith(SHADOW)), runs.c.variant != SERVED)
     places = connection.execute(sa.select(runs.c.destination, runs.c.variant).where(*own).distinct()).all()
     for place, variant in places:
         if variant != shown_variant(place):
@@ -386,6 +387,11 @@ def _deliveries_follow_their_order(connection: sa.Connection) -> Iterator[Violat
         yield Violation(invariant, table.name, rows, remedy)
 
 
+def _served_rows_are_counted(connection: sa.Connection) -> Iterator[Violation]:
+    for invariant, where, rows in find_broken_recordings(connection, SHOWN):
+        yield Violation(invariant, where, rows, "Restore the ledger's backup.")
+
+
 CHECKS: tuple[Check, ...] = (
     _one_run_an_interval,
     _no_overlaps_and_one_owner,
@@ -401,6 +407,7 @@ CHECKS: tuple[Check, ...] = (
     _sealed_runs_have_their_roots,
     _promotions_are_asked_one_by_one,
     _deliveries_follow_their_order,
+    _served_rows_are_counted,
     _readers_see_the_published_rows,
     _reasons_belong_to_scores,
 )

@@ -4,6 +4,7 @@ import typer
 
 from penstock.cli.ledger.rehash import rehash
 from penstock.cli.ledger.seals import check_seals, list_seals
+from penstock.cli.ledger.take_in import take_in
 from penstock.cli.ledger.verify import accept, verify
 
 
@@ -15,5 +16,6 @@ def add_commands(app: typer.Typer) -> None:
     group.command("check-seals", epilog="Example: penstock ledger check-seals card-risk")(check_seals)
     group.command("seals", epilog="Example: penstock ledger seals card-risk --json > seals.json")(list_seals)
     group.command("rehash", epilog="Example: penstock ledger rehash card-risk --dry-run")(rehash)
+    group.command("take-in", epilog="Example: penstock ledger take-in card-risk")(take_in)
     group.command("accept", epilog="Example: penstock ledger accept")(accept)
     app.add_typer(group, name="ledger")

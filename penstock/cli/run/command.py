@@ -122,6 +122,7 @@ def run_pipeline(
     """
     from penstock.ledger.known_ledgers import open_ledger
     from penstock.ledger.lease_wait import find_waits
+    from penstock.ledger.served_spool import settle_before_run
     from penstock.models.booster_loading import load_booster
     from penstock.run.plan_notes import describe_idle, describe_range
     from penstock.run_types import interval_key
@@ -131,6 +132,8 @@ def run_pipeline(
     pins = resolve_models(spec, settings, model)  # a wrong home has no models, and must get no ledger
     open_ledger(connect(spec.destination.connection), settings.home)
     unfinished = _find_unfinished(spec, connect)
+    if not spec.is_sandbox:
+        settle_before_run(connect(spec.destination.connection), settings.home, spec)
     plan = _find_due(spec, connect, datetime.now(UTC), mode, start, end, scored_by)
     for run in unfinished:
         if not plan.scores(run.interval):
