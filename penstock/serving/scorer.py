@@ -17,7 +17,7 @@ from penstock.models.needs import given_columns
 from penstock.models.scoring import score_features
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import to_json, validate_partition
-from penstock.run_types import ExtractedRows, Partition, Pins, Refusal, ScoredRows, ScoringRun, deciding_model
+from penstock.run_types import ExtractedRows, Features, Partition, Pins, Refusal, ScoredRows, ScoringRun, deciding_model
 from penstock.serving.request_rows import SourceColumns
 from penstock.serving.scored_request import RequestRows, RowOutcome, ScoredRequest
 from penstock.serving.source_snapshot import SourceSnapshot
@@ -93,9 +93,13 @@ class Scorer:
 
     def _score_partition(self, primary: pa.Table, others: dict[str, pa.Table]) -> ScoredRows:
         """Do what a run does with a partition."""
-        pipeline, run, options = self.pipeline, self._run, self.options
         partition = Partition(0, 1, None, None, primary.num_rows)
-        features = validate_partition(run, partition, ExtractedRows(primary, others), options)
+        features = validate_partition(self._run, partition, ExtractedRows(primary, others), self.options)
+        return self.score_features(partition, features)
+
+    def score_features(self, partition: Partition, features: Features) -> ScoredRows:
+        """Score a partition whose features have been built, as a run does."""
+        pipeline, run, options = self.pipeline, self._run, self.options
         if not run.steps:
             return score_features(run, partition, features, self.models[pipeline.steps[0].name], options)
         for step in pipeline.steps if not features.halts else ():

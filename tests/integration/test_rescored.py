@@ -1,0 +1,146 @@
+"""Recorded rows that are scored again come out as they were served, to the bit, unless a source has moved."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from penstock.errors import ServedDiffers
+from penstock.ledger.served_rows import served_table
+from penstock.ledger.served_spool import open_spool
+from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.serving.recorded_request import RecordedRequests
+from penstock.serving.recorder import Recorder
+from penstock.serving.rescored import RescoredRows, rescore
+from penstock.serving.served_pipeline import ServedPipeline
+from penstock.spec.yaml_file import load_pipeline
+from tests.driver import SETTINGS
+from tests.integration.test_recorded import RECORDING
+from tests.integration.test_serving import ROWS, make_served_place
+from tests.integration.test_serving_snapshot import JOINED, TABLES, rows_of_shop
+from tests.served import client_of, serve_pipeline
+from tests.shop import Place
+from tests.steps import STEPS, train_steps
+
+SCORE = "/pipelines/card-risk/score"
+SENT: list[dict[str, Any]] = [{"rows": ROWS}, *({"rows": rows_of_shop(at, at + 40)} for at in range(0, 160, 20))]
+"""Requests that repeat keys, and have rows that are refused."""
+HELD = JOINED.replace("serve: {features: snapshot", "serve: {record: before_answer, features: snapshot")
+BROUGHT = RECORDING.replace(
+    "expectations:",
+    "  customers: {kind: sql, connection: shop, table: customers, key: [customer_id]}\nexpectations:",
+    1,
+).replace(
+    "select payment_id, amount * 1.5 as amount, items, country, first, country || '!' as shout from payments",
+    "select p.payment_id, p.amount * coalesce(c.factor, 1.0) as amount, p.items, p.country, p.first from payments p "
+    "left join customers c on c.customer_id = p.payment_id",
+)
+
+
+def serve_recorded(place: Place, requests: list[dict[str, Any]], masking: MaskingPolicy = NO_MASKING) -> ServedPipeline:
+    """Answer requests by a server that records them."""
+    pipeline = load_pipeline(place.spec)
+    served = serve_pipeline(place, pipeline, masking)
+    if pipeline.holds_snapshot:
+        assert served.take_snapshot(), served.snapshot_problem
+    assert served.scorer or served.take_models(), served.problem
+    served.recorder = Recorder(
+        RecordedRequests(pipeline, masking), served.connect, open_spool(place.folder), timedelta(minutes=1)
+    )
+    with client_of(served, poll_seconds=3600) as client:
+        for body in requests:
+            answer = client.post(SCORE, json=body)
+            assert answer.status_code == 200, answer.text
+    return served
+
+
+def rescore_rows(place: Place, served: ServedPipeline, days: float = 1.0) -> RescoredRows:
+    settings = SETTINGS.model_copy(update={"home": place.folder})
+    now = datetime.now(UTC)
+    return rescore(load_pipeline(place.spec), settings, served.connect, place.registry, now - timedelta(days=days), now)
+
+
+@pytest.mark.parametrize("warehouse", ["sqlite", "duckdb"])
+def test_recorded_rows_come_out_as_they_were_served(tmp_path: Path, warehouse: str) -> None:
+    place = make_served_place(tmp_path, warehouse, RECORDING)
+    served = serve_recorded(place, SENT)
+
+    found = rescore_rows(place, served)
+
+    assert found.rows == found.features == 324
+    assert found.scores == 322  # two rows were refused
+    assert (found.differ, found.left_out, found.moved) == ({}, {}, 0)
+    found.refuse_difference("card-risk")
+    assert rescore_rows(place, served, days=-1).rows == 0
+
+
+def test_steps_come_out_as_they_were_served(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=STEPS + "serve: {record: before_answer}\n", train=train_steps)
+
+    found = rescore_rows(place, serve_recorded(place, SENT[1:3]))
+
+    assert found.scores == found.features == 80
+    assert found.differ == {}
+
+
+def change(place: Place, **values: Any) -> None:
+    """Change the recorded rows with a score of the first position of their requests."""
+    table = served_table("card_risk_scores", None)
+    with place.warehouse.writing() as connection:
+        connection.execute(sa.update(table).where(table.c.seq == 0).values(**values))
+
+
+def test_a_score_that_is_not_equal_is_an_error(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=RECORDING)
+    served = serve_recorded(place, SENT[:2])
+    with place.warehouse.reading() as connection:
+        table = served_table("card_risk_scores", None)
+        [outputs, _] = connection.execute(sa.select(table.c.outputs).where(table.c.seq == 0)).scalars().all()
+    other = json.loads(outputs)
+    other["score"] += 2**-53
+    change(place, outputs=json.dumps(other))
+
+    found = rescore_rows(place, served)
+
+    assert found.differ == {"score differs": 2, "features differ": 2}
+    with pytest.raises(ServedDiffers, match="score differs in 2 rows, features differ in 2 rows"):
+        found.refuse_difference("card-risk")
+
+
+def test_a_snapshot_of_the_same_digest_must_give_the_same_and_another_one_may_not(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=HELD, changes=TABLES)
+    served = serve_recorded(place, SENT[1:3])
+
+    same = rescore_rows(place, served)
+    with place.shop.writing() as connection:
+        connection.execute(sa.text("update customers set factor = factor * 2 where customer_id < 11"))
+    moved = rescore_rows(place, served)
+
+    assert (same.scores, same.features, same.moved, same.differ) == (80, 80, 0, {})
+    assert (moved.scores, moved.features, moved.differ) == (80, 0, {})
+    assert (moved.moved, moved.unmoved) == (9, 71)  # payments 1 to 10, of which customer 7 is refused
+
+
+def test_rows_that_a_request_brought_are_used_again(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=BROUGHT, changes=TABLES)
+    rows = rows_of_shop(0, 3)
+    customers = [{"customer_id": number, "factor": number * 0.7 - 1.0} for number in (1, 2)]
+    served = serve_recorded(place, [{"rows": rows, "sources": {"customers": customers}}, {"rows": rows}])
+
+    found = rescore_rows(place, served)
+
+    assert (found.scores, found.features, found.differ, found.moved) == (6, 6, {}, 0)
+
+
+def test_rows_that_another_spec_has_scored_are_left_out(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=RECORDING)
+    served = serve_recorded(place, SENT[:1])
+    place.spec.write_text(RECORDING.replace("score > 0.5", "score > 0.6"))
+
+    found = rescore_rows(place, served)
+
+    assert found.left_out == {"the spec scores in another way since": 4}
+    assert found.scores == 0
