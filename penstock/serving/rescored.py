@@ -80,6 +80,12 @@ class RescoredRows:
         if rows:
             self.left_out[why] = self.left_out.get(why, 0) + rows
 
+    @property
+    def card(self) -> str:
+        """What was found, as Markdown."""
+        named = (f"{what}: run `{run}`, request `{request}`, row {seq}" for what, run, request, seq in self.examples)
+        return "\n".join(f"- {line}" for line in (*self.describe(), *named))
+
     def describe(self) -> list[str]:
         """Return lines for people."""
         score, features = self.differ.get("score differs", 0), self.differ.get("features differ", 0)

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 
+from penstock.deployments.deploy.definition import define_pipeline
 from penstock.errors import ServedDiffers
 from penstock.ledger.served_rows import served_table
 from penstock.ledger.served_spool import open_spool
@@ -16,13 +18,14 @@ from penstock.serving.recorded_request import RecordedRequests
 from penstock.serving.recorder import Recorder
 from penstock.serving.rescored import RescoredRows, rescore
 from penstock.serving.served_pipeline import ServedPipeline
+from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
 from tests.driver import SETTINGS
 from tests.integration.test_recorded import RECORDING
 from tests.integration.test_serving import ROWS, make_served_place
 from tests.integration.test_serving_snapshot import JOINED, TABLES, rows_of_shop
 from tests.served import client_of, serve_pipeline
-from tests.shop import Place
+from tests.shop import SPEC, Place
 from tests.steps import STEPS, train_steps
 
 SCORE = "/pipelines/card-risk/score"
@@ -63,7 +66,7 @@ def rescore_rows(place: Place, served: ServedPipeline, days: float = 1.0) -> Res
     return rescore(load_pipeline(place.spec), settings, served.connect, place.registry, now - timedelta(days=days), now)
 
 
-@pytest.mark.parametrize("warehouse", ["sqlite", "duckdb"])
+@pytest.mark.parametrize("warehouse", ["sqlite", pytest.param("duckdb", marks=pytest.mark.slow)])
 def test_recorded_rows_come_out_as_they_were_served(tmp_path: Path, warehouse: str) -> None:
     place = make_served_place(tmp_path, warehouse, RECORDING)
     served = serve_recorded(place, SENT)
@@ -144,3 +147,32 @@ def test_rows_that_another_spec_has_scored_are_left_out(tmp_path: Path) -> None:
 
     assert found.left_out == {"the spec scores in another way since": 4}
     assert found.scores == 0
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_flow_fails_where_a_score_is_not_equal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.flows.served import served as flow
+
+    place = make_served_place(tmp_path, spec=RECORDING)
+    serve_recorded(place, SENT[:1])
+    for name, database in (("SHOP", place.shop), ("WAREHOUSE", place.warehouse)):
+        monkeypatch.setenv(f"PENSTOCK_CONNECTIONS__{name}", str(database.url))
+    monkeypatch.setenv("PENSTOCK_HOME", str(tmp_path))
+
+    good = flow(str(place.spec), return_state=True)
+    change(place, outputs=json.dumps({"score": 0.5, "decision": "pass"}))
+    bad = flow(str(place.spec), return_state=True)
+
+    assert good.is_completed(), good.message
+    assert "scores from recorded features: 2 of 2 are equal" in (good.message or "")
+    assert bad.is_failed()
+    assert "score differs in 1 row, features differ in 1 row" in (bad.message or "")
+
+
+def test_a_pipeline_that_records_is_checked_each_night() -> None:
+    def deployed(serve: dict[str, str]) -> list[str]:
+        spec = yaml.safe_load(SPEC) | {"serve": serve}
+        return [each.full_name for each in define_pipeline(Pipeline.model_validate(spec), "card-risk.yaml")]
+
+    assert deployed({"record": "async"}) == ["score/card-risk", "served/card-risk"]
+    assert deployed({}) == ["score/card-risk"]
