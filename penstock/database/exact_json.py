@@ -62,7 +62,7 @@ def _write(column: "pa.ChunkedArray[Any]") -> list[Any]:
         return _each(_write_time, column.cast(pa.int64()).to_pylist())
     if kind == pa.date32():
         return _each(_write_day, column.cast(pa.int32()).to_pylist())
-    return [_write_bytes(pa.array([value], kind)) for value in column]
+    return [_write_bytes(column.slice(row, 1)) for row in range(len(column))]
 
 
 def _read(values: Sequence[Any], kind: pa.DataType) -> "pa.Array[Any]":
@@ -103,11 +103,10 @@ def _read_day(value: str | int) -> int:
     return value if isinstance(value, int) else date.fromisoformat(value).toordinal() - _EPOCH.toordinal()
 
 
-def _write_bytes(one: "pa.Array[Any]") -> str:
-    batch = pa.record_batch([one], names=["value"])
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
+def _write_bytes(one: "pa.ChunkedArray[Any]") -> str:
+    table, sink = pa.table({"value": one}), pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
     return base64.b64encode(sink.getvalue().to_pybytes()).decode()
 
 
