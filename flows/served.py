@@ -1,4 +1,4 @@
-"""Score recorded rows of requests again, and compare them with what was served. It scores and publishes nothing."""
+"""Score recorded rows of requests again, compare them with what was served, and judge those of intervals that ended."""
 
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from penstock.tasks.form import PipelineField
 from penstock.tasks.heartbeat import end_without_waiting
 from penstock.tasks.naming import served_run_name
 from penstock.tasks.outcome import end_with, failed, published
-from penstock.tasks.served import rescore_recorded_rows
+from penstock.tasks.served import judge_recorded_grains, rescore_recorded_rows
 
 end_without_waiting()  # here, because Prefect starts a flow run's heartbeat before it calls the flow
 
@@ -22,6 +22,8 @@ end_without_waiting()  # here, because Prefect starts a flow run's heartbeat bef
 @flow(name="served", flow_run_name=served_run_name, persist_result=False, validate_parameters=False)
 def served(pipeline: PipelineField) -> State[object]:
     """Score the rows again that were recorded within two days, and compare them with what was served.
+
+    Recorded rows of intervals that have ended are judged as the audit of a run judges its rows.
 
     Args:
         pipeline: Name in the pipelines folder, or path of a YAML file.
@@ -31,9 +33,10 @@ def served(pipeline: PipelineField) -> State[object]:
     try:
         spec = read_asked_pipeline(pipeline, "served")
         found = rescore_recorded_rows(spec, now)
-        for line in found.describe():
+        judged = [each.text for each in judge_recorded_grains(spec, now)]
+        for line in (*found.describe(), *judged):
             logger.info("%s", line)
-        show_rescored(spec, found)
+        show_rescored(spec, found, judged)
         found.refuse_difference(spec.name)
         return end_with(published("; ".join(found.describe())))
     except PenstockError as error:

@@ -109,10 +109,11 @@ def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
 
 
 @task(name="show-rescored", task_run_name="show what was found", **ONCE)
-def show_rescored(pipeline: Pipeline, found: "RescoredRows") -> None:
-    """Write what scoring recorded rows again has found as an artifact."""
+def show_rescored(pipeline: Pipeline, found: "RescoredRows", judged: Sequence[str]) -> None:
+    """Write what was found in recorded rows as an artifact."""
     with _logged_errors("what was found"):
-        create_markdown_artifact(found.card, key=_key("served", pipeline), description=f"Served by {pipeline.label}")
+        card = "\n".join(f"- {line}" for line in (*found.describe(), *found.describe_examples(), *judged))
+        create_markdown_artifact(card, key=_key("served", pipeline), description=f"Served by {pipeline.label}")
 
 
 @dataclass(frozen=True)

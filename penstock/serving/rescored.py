@@ -24,6 +24,7 @@ from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
 from penstock.run.partition_options import PartitionOptions
 from penstock.run_types import Features, Partition
+from penstock.serving.judged_grains import JudgedGrain, judge_grains
 from penstock.serving.released import release_files
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer
@@ -80,11 +81,9 @@ class RescoredRows:
         if rows:
             self.left_out[why] = self.left_out.get(why, 0) + rows
 
-    @property
-    def card(self) -> str:
-        """What was found, as Markdown."""
-        named = (f"{what}: run `{run}`, request `{request}`, row {seq}" for what, run, request, seq in self.examples)
-        return "\n".join(f"- {line}" for line in (*self.describe(), *named))
+    def describe_examples(self) -> list[str]:
+        """Return a line of Markdown for each of some rows that differ."""
+        return [f"{what}: run `{run}`, request `{request}`, row {seq}" for what, run, request, seq in self.examples]
 
     def describe(self) -> list[str]:
         """Return lines for people."""
@@ -114,6 +113,19 @@ def rescore(
     settle_before_run(warehouse, settings.home, pipeline)
     options = PartitionOptions(make_masking(pipeline, settings), settings.statement_seconds)
     return Rescoring(pipeline, connect, registry, options, now).check(warehouse, since)
+
+
+def judge_ended_grains(
+    pipeline: Pipeline, settings: Settings, connect: Connector, registry: Registry, since: datetime, now: datetime
+) -> list[JudgedGrain]:
+    """Judge the recorded rows of the intervals that have ended between two times, and store what was found.
+
+    Raises:
+        DatabaseUnavailable: the warehouse does not answer, or is busy.
+        DriftRefused: a model version has no reference, or not a column that `drift` watches.
+    """
+    options = PartitionOptions(make_masking(pipeline, settings), settings.statement_seconds)
+    return judge_grains(pipeline, connect(pipeline.destination.connection), registry, options, since, now)
 
 
 @dataclass

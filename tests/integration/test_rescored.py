@@ -11,15 +11,25 @@ import yaml
 
 from penstock.deployments.deploy.definition import define_pipeline
 from penstock.errors import ServedDiffers
+from penstock.explain.as_object import explanation_object
+from penstock.explain.one_score import Explainer
+from penstock.explain.sections import build_sections
+from penstock.ledger.profiles import newest_profiled, read_profiles
+from penstock.ledger.reader import validations_of
 from penstock.ledger.served_rows import served_table
-from penstock.ledger.served_spool import open_spool
+from penstock.ledger.served_spool import open_spool, settle_served_runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
+from penstock.privacy.row_key import RowKey
+from penstock.report.card import write_sections
+from penstock.run.partition_options import PartitionOptions
+from penstock.serving.judged_grains import JudgedGrain, judge_grains
 from penstock.serving.recorded_request import RecordedRequests
 from penstock.serving.recorder import Recorder
 from penstock.serving.rescored import RescoredRows, rescore
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.verify import verify_ledger
 from tests.driver import SETTINGS
 from tests.integration.test_recorded import RECORDING
 from tests.integration.test_serving import ROWS, make_served_place
@@ -176,3 +186,62 @@ def test_a_pipeline_that_records_is_checked_each_night() -> None:
 
     assert deployed({"record": "async"}) == ["score/card-risk", "served/card-risk"]
     assert deployed({}) == ["score/card-risk"]
+
+
+JUDGED = RECORDING.replace(
+    "    - {type: expect_table_row_count_to_be_between, min_value: 10}\n",
+    "    - {type: expect_table_row_count_to_be_between, min_value: 1000}\n"
+    "    - {type: expect_column_mean_to_be_between, column: amount, max_value: 0.5}\n",
+)
+
+
+def judge(place: Place, days: float) -> list[JudgedGrain]:
+    """Judge what was recorded, as a call in so many days does it."""
+    pipeline, now = load_pipeline(place.spec), datetime.now(UTC)
+    settle_served_runs(place.warehouse, place.folder, pipeline)
+    later = now + timedelta(days=days)
+    return judge_grains(pipeline, place.warehouse, place.registry, PartitionOptions(NO_MASKING, 60), now, later)
+
+
+def test_whole_columns_volume_and_drift_are_judged_when_the_interval_has_ended(tmp_path: Path) -> None:
+    drifting = JUDGED + "drift: {against: model, watch: {amount: warning}, least_rows: 100}\n"
+    place = make_served_place(tmp_path, spec=RECORDING)
+    place.spec.write_text(drifting)
+    dear = [{**row, "amount": 900.0 + row["payment_id"]} for row in rows_of_shop(0, 300)]
+    serve_recorded(place, [{"rows": dear}])
+    serve_recorded(place, [{"rows": ROWS}])  # by another process, so in another run
+
+    early, [grain], again = judge(place, 0), judge(place, 2), judge(place, 2)
+
+    assert early == []
+    assert again == [grain]
+    assert grain.rows == 304
+    assert [(each.stage, each.outcome) for each in grain.failed] == [
+        ("payments", "halted"),
+        ("payments", "halted"),
+        ("drift", "noted"),
+    ]
+    kept = {(each.stage, each.expectation): each for each in validations_of(place.warehouse, grain.run_id)}
+    assert kept["volume", "quarantine_limit"].unexpected == 2
+    profile = read_profiles(place.warehouse, grain.run_id)["amount"]
+    assert profile.alarm == "warning"
+    assert profile.counts.rows == 302
+    shown = newest_profiled(place.warehouse, "card-risk")
+    assert shown is None or shown.run_id != grain.run_id
+    assert verify_ledger(place.warehouse) == ()
+
+
+def test_what_was_served_for_a_key_is_found(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=RECORDING)
+    served = serve_recorded(place, [{"rows": ROWS}, {"rows": ROWS[:2]}])
+    pipeline = load_pipeline(place.spec)
+    explainer = Explainer(pipeline, SETTINGS, place.warehouse, served.connect, place.registry)
+
+    scored, refused = (explainer.explain(RowKey({"payment_id": key})) for key in ("1", "2"))
+    shown = "\n".join(write_sections(build_sections(pipeline, scored.record, (), "", "")))
+
+    assert [row["status"] for row in explanation_object(pipeline, scored)["served"]] == ["scored", "scored"]
+    assert [row.status for row in refused.record.served] == ["refused", "refused"]
+    assert scored.record.served[0].outputs is not None
+    assert "Served to requests, the newest first" in shown
+    assert scored.record.served[0].request_id in shown

@@ -25,20 +25,23 @@ def check_served(pipeline: PipelineName, since: Since = None, as_json: AsJson = 
     """Score recorded rows again as a run does, with the models that scored them, and compare to the bit.
 
     Scores from recorded features must be equal. Features that are made again must be equal where the rows of the other
-    sources are those of then. Otherwise the exit code is 1. Nothing is written, but the spool of this machine is taken
-    in.
+    sources are those of then. Otherwise the exit code is 1. Recorded rows of intervals that have ended are judged as
+    the audit of a run judges its rows, and what is found is stored with their runs. The spool of this machine is taken
+    in first.
     """
     from penstock.interval import as_utc
-    from penstock.serving.rescored import rescore
+    from penstock.serving.rescored import judge_ended_grains, rescore
 
     settings = open_settings()
     spec = open_pipeline(pipeline, settings)
     now = datetime.now(UTC)
     begin = now - timedelta(days=1) if since is None else as_utc(since, spec.timezone)
-    found = rescore(spec, settings, connector(settings), open_models(settings), begin, now)
+    connect, models = connector(settings), open_models(settings)
+    found = rescore(spec, settings, connect, models, begin, now)
+    judged = judge_ended_grains(spec, settings, connect, models, begin, now)
     if as_json:
-        write_json(asdict(found))
+        write_json(asdict(found) | {"judged": [asdict(each) for each in judged]})
     else:
-        for line in found.describe():
+        for line in (*found.describe(), *(each.text for each in judged)):
             console().print(f"{spec.name}: {line}", markup=False, soft_wrap=True)
     found.refuse_difference(spec.name)
