@@ -229,6 +229,12 @@ def list_served_runs(
         return [_read_run(row) for row in found]
 
 
+def find_served_run(database: Database, run_id: str) -> ServedRun:
+    """Return the run of the variant `served` with an ID, which the ledger has."""
+    with database.reading() as connection:
+        return _read_run(connection.execute(_select_runs().where(runs.c.run_id == run_id)).mappings().one())
+
+
 def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> Iterator[ServedRows]:
     """Yield the recorded rows of a run in the order of their requests' IDs, whole requests at a time.
 

@@ -1,10 +1,12 @@
 """Recorded rows that are scored again come out as they were served, to the bit, unless a source has moved."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 import yaml
@@ -14,6 +16,7 @@ from penstock.errors import ServedDiffers
 from penstock.explain.as_object import explanation_object
 from penstock.explain.one_score import Explainer
 from penstock.explain.sections import build_sections
+from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.profiles import newest_profiled, read_profiles
 from penstock.ledger.reader import validations_of
 from penstock.ledger.served_rows import served_table
@@ -31,12 +34,15 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import SETTINGS
+from tests.integration.test_labels import LATER, Shop, guess_labels, make_shop
 from tests.integration.test_recorded import RECORDING
 from tests.integration.test_serving import ROWS, make_served_place
 from tests.integration.test_serving_snapshot import JOINED, TABLES, rows_of_shop
 from tests.served import client_of, serve_pipeline
 from tests.shop import SPEC, Place
 from tests.steps import STEPS, train_steps
+
+__all__ = ["make_shop"]
 
 SCORE = "/pipelines/card-risk/score"
 SENT: list[dict[str, Any]] = [{"rows": ROWS}, *({"rows": rows_of_shop(at, at + 40)} for at in range(0, 160, 20))]
@@ -245,3 +251,28 @@ def test_what_was_served_for_a_key_is_found(tmp_path: Path) -> None:
     assert scored.record.served[0].outputs is not None
     assert "Served to requests, the newest first" in shown
     assert scored.record.served[0].request_id in shown
+
+
+def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(spec=SPEC + "serve: {record: before_answer}\n")
+    scores = shop.scores()
+    labels = guess_labels({key: scores[key] for key in range(1, 101)})
+    serve_recorded(shop.place, [{"rows": rows_of_shop(0, 100)}, {"rows": rows_of_shop(0, 100)}])
+    shop.report([(key, label, LATER - timedelta(days=1)) for key, label in labels.items()])
+    shop.collect()
+    first = refresh_performance(shop.warehouse, shop.question())
+    serve_recorded(shop.place, [{"rows": rows_of_shop(0, 50)}])
+    shop.report([(1, None, LATER)])  # it is taken back
+    shop.collect(LATER + timedelta(days=1))
+    second = refresh_performance(shop.warehouse, shop.question())
+
+    judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk", recorded=True))
+    live, served = add_up(judged)
+
+    assert (first.runs, second.runs) == (4, 3)  # the run of its day, and those of the requests
+    assert (live.variant, served.variant, served.runs) == ("live", "served", 2)
+    assert (served.rows.scored, served.rows.labelled) == (250, 247)
+    counted = [key for most in (100, 100, 50) for key in range(2, most + 1)]
+    brier = float(np.mean([(scores[key] - labels[key]) ** 2 for key in counted]))
+    assert dict(served.rows.sums.metrics())["brier"].value == pytest.approx(brier)
+    assert {run.variant for run in list_judged_runs(shop.warehouse, "card-risk")} == {"live"}
