@@ -63,7 +63,7 @@ def _print_table(
     found: "Sequence[RunRecord]", shifts: "Sequence[ScoreShift | None]", zone: str, *, of_one: bool
 ) -> None:
     """Print one line a run. The rows of one pipeline show the shift instead of its name."""
-    from penstock.ledger.destinations import LIVE
+    from penstock.ledger.destinations import LIVE, SERVED
     from penstock.run_types import interval_label
 
     clock = ZoneInfo(zone)
@@ -77,7 +77,7 @@ def _print_table(
             "interval": interval_label(run.interval),
             **({"variant": _variant(run)} if variants else {}),
             "state": run.state,
-            "scored": count(run.rows_published),
+            "scored": count(run.rows_scored if run.variant == SERVED else run.rows_published),
             "refused": count(run.rows_quarantined),
             # PSI says little between pipelines.
             **({"PSI": f"{shift.psi:.2f}" if shift else "–"} if of_one else {}),

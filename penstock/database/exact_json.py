@@ -104,7 +104,7 @@ def _read_day(value: str | int) -> int:
 
 
 def _write_bytes(one: "pa.ChunkedArray[Any]") -> str:
-    table, sink = pa.table({"value": one}), pa.BufferOutputStream()
+    table, sink = pa.Table.from_arrays([one], ["value"]), pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return base64.b64encode(sink.getvalue().to_pybytes()).decode()

@@ -248,9 +248,8 @@ def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> I
             found = connection.execute(ids.order_by(table.c.request_id, table.c.seq).limit(rows)).scalars().all()
             if not found:
                 return
-            query = sa.select(table).where(
-                table.c.run_id == run.run_id, table.c.request_id.between(found[0], found[-1])
-            )
+            page = (table.c.request_id >= found[0], table.c.request_id <= found[-1])  # Postgres has no BETWEEN here
+            query = sa.select(table).where(table.c.run_id == run.run_id, *page)
             read = connection.execute(query.order_by(table.c.request_id, table.c.seq)).mappings().all()
         after = found[-1]
         yield ServedRows(run, tuple(_read_row(run, row) for row in read))

@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import psycopg
 
-How = Literal["flow", "steps", "accept", "promote", "sandbox", "end sandbox", "deliver"]
+How = Literal["flow", "steps", "accept", "promote", "sandbox", "end sandbox", "deliver", "record", "take in"]
 """The real flow on the shared Prefect server, or its steps in the same order by `tests.driver`, without Prefect; or an
 acceptance of the halted run; or a promotion of the challenger that is approved at once; or the steps of a run in a
-sandbox; or the end of the sandbox, with a prune; or the delivery to the first target."""
+sandbox; or the end of the sandbox, with a prune; or the delivery to the first target; or the record of requests in the
+warehouse; or the move of those in the spool into it."""
+REQUESTS = "requests.json"
+"""The requests that are recorded, in the folder of the home."""
 SANDBOX = "lower"
 Action = Literal["kill", "crash", "stop", "wait", "lose"]
 
@@ -169,6 +172,30 @@ def _deliver(order: Order) -> dict[str, Any]:
     return {"state": "delivered" if done.is_complete else "failed", "message": done.describe()}
 
 
+def _record(order: Order) -> dict[str, Any]:
+    from datetime import timedelta
+
+    from penstock.ledger.served_writes import NewRequest, store_requests
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import connect, settings
+
+    pipeline = load_pipeline(order.spec)
+    requests = [NewRequest.read(text) for text in json.loads((settings().home / REQUESTS).read_text())]
+    warehouse = connect(pipeline.destination.connection)
+    answers = store_requests(warehouse, pipeline, requests, timedelta(minutes=1))
+    return {"state": "recorded", "message": json.dumps([answer is not None for answer in answers])}
+
+
+def _take_in(order: Order) -> dict[str, Any]:
+    from penstock.ledger.served_spool import settle_served_runs
+    from penstock.spec.yaml_file import load_pipeline
+    from penstock.tasks.process_resources import connect, settings
+
+    pipeline = load_pipeline(order.spec)
+    moved = settle_served_runs(connect(pipeline.destination.connection), settings().home, pipeline)
+    return {"state": "taken in", "message": str(moved)}
+
+
 def _accept(order: Order) -> dict[str, Any]:
     """Accept the run that was halted first, in the name of this process. A refusal is an ending too."""
     from penstock.errors import PenstockError
@@ -209,6 +236,8 @@ _RUNS: dict[How, Callable[[Order], Any]] = {
     "accept": _accept,
     "deliver": _deliver,
     "promote": _promote,
+    "record": _record,
     "sandbox": _run_sandbox,
     "end sandbox": _end_sandbox,
+    "take in": _take_in,
 }

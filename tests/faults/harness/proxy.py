@@ -42,6 +42,7 @@ class Proxy:
         self.happened = threading.Event()
         self.carried = 0
         """Chunks that went through, either way."""
+        self._away = False
         self._server = ""
         self._links: list[_Link] = []
         self._lock = threading.Lock()
@@ -64,6 +65,17 @@ class Proxy:
         through = parsed.set(host="127.0.0.1", port=self._listening.getsockname()[1], query={})
         return through.render_as_string(hide_password=False)
 
+    @property
+    def away(self) -> bool:
+        """Whether the server is not reached: open connections are cut, and new ones are closed at once."""
+        return self._away
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        self._away = away
+        for link in self._links if away else ():
+            link.end()
+
     def take(self, said: bytes) -> Harm | None:
         """Give the harm to a connection whose client says this, if it is for it and nobody else has it."""
         with self._lock:
@@ -78,6 +90,9 @@ class Proxy:
                 client, _ = self._listening.accept()
             except OSError:  # closed
                 return
+            if self._away:
+                client.close()
+                continue
             server = socket.socket(socket.AF_UNIX)
             try:
                 server.connect(self._server)
