@@ -7,7 +7,7 @@ from prefect.client.schemas.objects import State
 
 from penstock.errors import PenstockError
 from penstock.spec.pipeline import Pipeline
-from penstock.tasks.asked import read_asked_labels
+from penstock.tasks.asked import read_asked_pipeline
 from penstock.tasks.events import end_score
 from penstock.tasks.form import PipelineField
 from penstock.tasks.heartbeat import end_without_waiting
@@ -29,7 +29,7 @@ def labels(pipeline: PipelineField) -> State[object]:
     now, logger = datetime.now(UTC), get_run_logger()
     spec: Pipeline | None = None
     try:
-        spec = read_asked_labels(pipeline)
+        spec = read_asked_pipeline(pipeline, "labels")
         done = collect_and_measure_labels(spec, now)
         for alert in done.alerts:
             logger.warning("%s", alert.message)

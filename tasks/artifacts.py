@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import httpx
@@ -27,6 +27,9 @@ from penstock.tasks.outcome import FlowOutcome, describe_outcome, find_outcome
 from penstock.tasks.process_resources import connect, settings
 from penstock.tasks.retries import ONCE
 from penstock.wording import plural
+
+if TYPE_CHECKING:
+    from penstock.serving.rescored import RescoredRows
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +106,14 @@ def show_plan(pipeline: Pipeline, plan: Plan, pins: Pins) -> str:
     with _logged_errors("the plan"):
         create_markdown_artifact(card, key=_key("plan", pipeline), description=f"Plan of {pipeline.label}")
     return card
+
+
+@task(name="show-rescored", task_run_name="show what was found", **ONCE)
+def show_rescored(pipeline: Pipeline, found: "RescoredRows", judged: Sequence[str]) -> None:
+    """Write what was found in recorded rows as an artifact."""
+    with _logged_errors("what was found"):
+        card = "\n".join(f"- {line}" for line in (*found.describe(), *found.describe_examples(), *judged))
+        create_markdown_artifact(card, key=_key("served", pipeline), description=f"Served by {pipeline.label}")
 
 
 @dataclass(frozen=True)

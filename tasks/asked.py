@@ -127,15 +127,18 @@ def read_asked_backfill(
     return AskedBackfill(str(pipeline).strip(), spec, start_at, end_at, most or 1, bool(again))
 
 
-def read_asked_labels(pipeline: object) -> Pipeline:
-    """Read the parameter of the flow of labels.
+def read_asked_pipeline(pipeline: object, flow: str) -> Pipeline:
+    """Read the parameter of a flow that takes a pipeline and nothing else.
+
+    Args:
+        flow: the name of the flow.
 
     Raises:
         WrongParameters: the pipeline is not there, or is another one than that of the deployment.
         SpecError: the pipeline's file is wrong.
     """
     reader = _Reader()
-    spec = reader.read("pipeline", pipeline, lambda value: _load_own(value, "labels"))
+    spec = reader.read("pipeline", pipeline, lambda value: _load_own(value, flow))
     reader.refuse_wrong()
     assert spec is not None
     return spec

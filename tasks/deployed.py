@@ -31,6 +31,8 @@ ANY_PIPELINE = "any_pipeline"
 """Name of the deployments that take any pipeline. A pipeline's own name cannot contain the underscore."""
 LABELS_ENTRYPOINT = "penstock.flows.labels.labels"
 """Of the deployments that collect labels. They have the names of their pipelines, as those that score have."""
+SERVED_ENTRYPOINT = "penstock.flows.served.served"
+"""Of the deployments that score recorded rows again. They have the names of their pipelines too."""
 PROMOTION_ENTRYPOINT = "penstock.flows.promotion.promote"
 """Of the deployments that promote a model. They have the names of their models, which pipelines may have too."""
 _PAGE = 200
@@ -68,9 +70,9 @@ def read_schedule_states(client: SyncPrefectClient, names: Collection[str]) -> d
 
 
 def is_scoring(deployment: DeploymentResponse) -> bool:
-    """Whether the deployment scores one pipeline. The others collect labels, promote a model, or take any pipeline."""
-    promotes = deployment.entrypoint == PROMOTION_ENTRYPOINT
-    return deployment.name != ANY_PIPELINE and not promotes and not collects_labels(deployment)
+    """Whether the deployment scores the intervals of one pipeline."""
+    others = (PROMOTION_ENTRYPOINT, LABELS_ENTRYPOINT, SERVED_ENTRYPOINT)
+    return deployment.name != ANY_PIPELINE and deployment.entrypoint not in others
 
 
 def collects_labels(deployment: DeploymentResponse) -> bool:

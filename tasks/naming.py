@@ -37,6 +37,12 @@ def labels_run_name() -> str:
     return _join(_pipeline(flow_run.parameters), "labels", at)
 
 
+def served_run_name() -> str:
+    """Name a run of the flow that scores recorded rows again: `card-risk served at 2026-01-05 03:30`."""
+    at = f"at {as_utc(flow_run.scheduled_start_time):%Y-%m-%d %H:%M}"
+    return _join(_pipeline(flow_run.parameters), "served", at)
+
+
 def promotion_run_name() -> str:
     """Name a run of the flow that promotes: `card-risk promotion at 2026-01-05 07:00`."""
     at = f"at {as_utc(flow_run.scheduled_start_time):%Y-%m-%d %H:%M}"

@@ -18,13 +18,21 @@ from penstock.spec.labels import Labels
 from penstock.spec.parts import Schedule, write_duration
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import DeltaSource, FilesSource, IcebergSource, LogSource, Source, SqlSource
-from penstock.tasks.deployed import ANY_PIPELINE, LABELS_ENTRYPOINT, PENSTOCK_TAG, PROMOTION_ENTRYPOINT
+from penstock.tasks.deployed import (
+    ANY_PIPELINE,
+    LABELS_ENTRYPOINT,
+    PENSTOCK_TAG,
+    PROMOTION_ENTRYPOINT,
+    SERVED_ENTRYPOINT,
+)
 
 COLLISION = "ENQUEUE"
 """A run waits while another one is running. With `CANCEL_NEW`, a dead worker would stop the schedule permanently."""
 GRACE_SECONDS = 120
 """Seconds that a run may take to start before its slot is free again, because the worker may have died."""
 FINGERPRINT_LENGTH = 12
+SERVED_CRON = "30 3 * * *"
+"""When recorded rows are scored again: each night, in the pipeline's time zone."""
 ENTER_PROJECT = "penstock.deployments.pull.enter_project"
 RECORD_PROJECT = "penstock.deployments.pull.record_project"
 OLD_ENTER_PROJECT = "deployments.pull.enter_project"
@@ -95,9 +103,27 @@ def define_deployment(pipeline: Pipeline, file: str) -> Definition:
 
 
 def define_pipeline(pipeline: Pipeline, file: str) -> list[Definition]:
-    """Return the deployments of a pipeline: the one that scores, and the one that collects its labels."""
-    scoring = define_deployment(pipeline, file)
-    return [scoring, *([] if pipeline.labels is None else [_define_labels(pipeline, pipeline.labels, file)])]
+    """Return the deployments of a pipeline: those that score, collect its labels, and score recorded rows again."""
+    found = [define_deployment(pipeline, file)]
+    if pipeline.labels is not None:
+        found.append(_define_labels(pipeline, pipeline.labels, file))
+    if pipeline.serve is not None and pipeline.serve.record != "off":
+        found.append(_define_served(pipeline))
+    return found
+
+
+def _define_served(pipeline: Pipeline) -> Definition:
+    return Definition(
+        flow="served",
+        name=pipeline.name,
+        entrypoint=SERVED_ENTRYPOINT,
+        description=f"Scores recorded rows of {pipeline.name} again, and compares them with what was served.",
+        version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
+        tags=(PENSTOCK_TAG, pipeline.name),
+        parameters={"pipeline": pipeline.name},
+        schedule=CronSchedule(cron=SERVED_CRON, timezone=pipeline.timezone),
+        concurrency_limit=1,
+    )
 
 
 def _define_labels(pipeline: Pipeline, declared: Labels, file: str) -> Definition:

@@ -43,11 +43,11 @@ def find_deployment(client: SyncPrefectClient, deployed: Sequence[DeploymentResp
 
 
 def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pause: Pause) -> None:
-    """Turn off the switch of the schedule, and of that of the labels, and keep the reason.
+    """Turn off the switch of the schedule, and of those of the labels and of recorded rows, and keep the reason.
 
     Planned runs are removed by the server.
     """
-    for each in (deployment, *_find_labels(client, deployment)):
+    for each in (deployment, *_find_beside(client, deployment)):
         for schedule in each.schedules:
             if schedule.active:
                 client.update_deployment_schedule(each.id, schedule.id, active=False)
@@ -55,8 +55,8 @@ def pause_schedule(client: SyncPrefectClient, deployment: DeploymentResponse, pa
 
 
 def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -> None:
-    """Turn on the switch of the schedule, and of that of the labels, and forget the reason."""
-    for each in (deployment, *_find_labels(client, deployment)):
+    """Turn on the switch of the schedule, and of those of the labels and of recorded rows, and forget the reason."""
+    for each in (deployment, *_find_beside(client, deployment)):
         for schedule in each.schedules:
             if not schedule.active:
                 client.update_deployment_schedule(each.id, schedule.id, active=True)
@@ -65,10 +65,11 @@ def resume_schedule(client: SyncPrefectClient, deployment: DeploymentResponse) -
     forget_pause(client, deployment.name)
 
 
-def _find_labels(client: SyncPrefectClient, scoring: DeploymentResponse) -> list[DeploymentResponse]:
-    """Return the deployment that collects the labels of a pipeline, if there is another one."""
-    found = None if collects_labels(scoring) else read_existing(client, f"labels/{scoring.name}")
-    return [found] if found is not None else []
+def _find_beside(client: SyncPrefectClient, paused: DeploymentResponse) -> list[DeploymentResponse]:
+    """Return the other deployments of a pipeline that start with its schedule: of its labels and recorded rows."""
+    flows = ("served",) if collects_labels(paused) else ("labels", "served")
+    found = (read_existing(client, f"{flow}/{paused.name}") for flow in flows)
+    return [each for each in found if each is not None]
 
 
 def forget_pause(client: SyncPrefectClient, pipeline: str) -> None:

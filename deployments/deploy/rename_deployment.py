@@ -41,8 +41,9 @@ def rename_deployment(api_url: str, settings: Settings, old: str, file: Path, ne
             forget_pause(client, old)
         client.delete_deployment(before.id)
         removed = [Change("removed", f"deployment score/{old}", (f"it is score/{new} now",))]
-        if (labels := read_existing(client, f"labels/{old}")) is not None:
-            client.delete_deployment(labels.id)
-            removed.append(Change("removed", f"deployment labels/{old}"))
+        for flow in ("labels", "served"):
+            if (beside := read_existing(client, f"{flow}/{old}")) is not None:
+                client.delete_deployment(beside.id)
+                removed.append(Change("removed", f"deployment {flow}/{old}"))
         move_record(old, new)
     return (*changes, *removed)

@@ -8,7 +8,7 @@ connections with the plans of their queries: registering, binding and planning c
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -115,13 +115,18 @@ class ClosedDuckdb:
             connection.close()
 
     @contextmanager
-    def connect_tables(self, tables: Mapping[str, pa.Table]) -> Iterator[TableConnection]:
+    def connect_tables(
+        self, tables: Mapping[str, pa.Table], standing: Container[str] = ()
+    ) -> Iterator[TableConnection]:
         """Give a connection that has these tables and no others.
 
         Small tables get the connection that this thread used last for tables of the same columns. After an error it is
         not used again.
+
+        Args:
+            standing: tables that stay from one use to the next. They need not be small.
         """
-        if sum(table.num_rows for table in tables.values()) > _SMALL_ROWS:
+        if sum(table.num_rows for name, table in tables.items() if name not in standing) > _SMALL_ROWS:
             with self.connect(tables) as connection:
                 yield TableConnection(connection)
             return

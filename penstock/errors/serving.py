@@ -1,9 +1,11 @@
 """Requests that cannot be scored, and servers that cannot start."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from penstock.errors.base import TerminalError, TransientError, UsageError
+from penstock.wording import plural
 
 
 @dataclass(eq=False)
@@ -78,6 +80,54 @@ class NotReady(TransientError):
 
     def message(self) -> str:
         return f"`{self.pipeline}` cannot be scored yet: {self.reason}"
+
+
+@dataclass(eq=False)
+class ServedDiffers(TerminalError):
+    """Recorded rows get other scores or features than those that were served.
+
+    Cause: they were scored again by the same version, from the recorded features or with the rows of the other sources
+        of then, and something is not equal to the bit. Usually another version of a library or another processor scores
+        now than served; else it is a defect.
+    Remedy: compare what `penstock doctor` says on the server's machine and on this one. Look at a row that the message
+        names in `<table>__served`.
+    """
+
+    pipeline: str
+    differ: Mapping[str, int]
+    """How many rows, by what differs."""
+    examples: tuple[tuple[str, str, int], ...]
+    """Run, request and position of some of the rows."""
+
+    def message(self) -> str:
+        counts = ", ".join(f"{what} in {plural(rows, 'row')}" for what, rows in self.differ.items())
+        named = "; ".join(f"run {run} request {request} row {seq}" for run, request, seq in self.examples)
+        return (
+            f"`{self.pipeline}`: recorded rows that are scored again do not equal what was served: {counts} ({named}). "
+            "Compare the versions that `penstock doctor` names on both machines."
+        )
+
+
+@dataclass(eq=False)
+class SnapshotTooLarge(TerminalError):
+    """The rows of a secondary source do not fit the limit of a snapshot.
+
+    Cause: `serve.features: snapshot` holds them in memory, and they have more bytes than `serve.limit.snapshot`.
+    Remedy: write a `query` that selects fewer rows or columns, or raise the limit. Each process of `--workers` holds a
+        snapshot, and two while it takes the next one.
+    """
+
+    pipeline: str
+    source: str
+    rows: int
+    held: int
+    limit: int
+
+    def message(self) -> str:
+        return (
+            f"`{self.pipeline}`: {plural(self.rows, 'row')} of `{self.source}` have {self.held:,} bytes, and "
+            f"`serve.limit.snapshot` is {self.limit:,}. Select fewer rows or columns in a `query`, or raise the limit."
+        )
 
 
 @dataclass(eq=False)

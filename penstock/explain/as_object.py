@@ -48,4 +48,17 @@ def explanation_object(pipeline: Pipeline, found: Explanation) -> dict[str, Any]
             }
             for other in record.others
         ],
+        "served": [
+            {
+                "run_id": row.run.run_id,
+                "request_id": row.request_id,
+                "seq": row.seq,
+                "recorded_at": row.recorded_at,
+                "status": row.status,
+                "model": str(row.run.model),
+                "outputs": row.outputs,
+                "reasons": row.reasons,
+            }
+            for row in record.served
+        ],
     }

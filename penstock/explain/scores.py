@@ -18,6 +18,7 @@ from penstock.ledger.pointer_moves import MoveRecord, is_live, moves_of
 from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import QuarantinedRow, refusals_of
 from penstock.ledger.reader import RunRecord, find_run, read_runs, select_runs
+from penstock.ledger.served_rows import ServedRow, find_served_keys
 from penstock.ledger.tables import forgotten, runs, validations
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
@@ -83,6 +84,8 @@ class KeyRecord:
     """The drift of the run, or of the champion's run of a challenger."""
     seal: str = ""
     """Whether the row's seal holds. Empty: it has none."""
+    served: tuple[ServedRow, ...] = ()
+    """What requests got for the key, as far as it was recorded, the newest first."""
 
     @property
     def lacks_reasons(self) -> bool:
@@ -126,10 +129,12 @@ def read_key(
     others = tuple(each for each in found if each is not shown)
     refused = _read_refusals(database, pipeline, row_key, masking)
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
-    known = labels_of(database, pipeline.name, possible_keys(row_key, masking))
+    keys = possible_keys(row_key, masking)
+    known = labels_of(database, pipeline.name, keys)
+    served = tuple(find_served_keys(database, pipeline.name, pipeline.destination, keys)[:OTHER_SCORES])
     drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
     seal = judge_row(database, shown.run, shown.history, row_key, seal_keys) if shown else ""
-    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal)
+    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal, served)
 
 
 def _order(score: KeyScore) -> tuple[bool, str, datetime]:

@@ -70,6 +70,8 @@ def build_sections(
         sections.append(Section(("Notes of its partition and run",), [Items([(note,) for note in record.notes])]))
     if record.others:
         sections.append(Section((f"Other scores of this key: {len(record.others)}",), [_list_others(record, zone)]))
+    if record.served:
+        sections.append(Section(("Served to requests, the newest first",), [_list_served(record, zone)]))
     return sections
 
 
@@ -165,6 +167,24 @@ def _describe_refusal(row: QuarantinedRow, zone: str) -> Line:
     reasons = "; ".join(row.reasons)
     where = interval_label(row.interval) if row.interval else row.interval_key
     return f"{row.stage} in run ", Code(row.run_id[:8]), f" of {where}: {reasons} ({row.fate})"
+
+
+def _list_served(record: KeyRecord, zone: str) -> Table:
+    columns = [Column(name) for name in ("recorded", "run", "request", "row", "model", "status", "score or reasons")]
+    rows: list[Sequence[Inline]] = [
+        (
+            describe_moment(row.recorded_at, zone),
+            RunName(row.run.run_id, None),
+            Code(row.request_id),
+            str(row.seq),
+            str(row.run.model),
+            row.status,
+            ", ".join(f"{name} {_shorten(value)}" for name, value in list((row.outputs or {}).items())[:2])
+            or "; ".join(row.reasons),
+        )
+        for row in record.served
+    ]
+    return Table(columns, rows)
 
 
 def _list_others(record: KeyRecord, zone: str) -> Table:

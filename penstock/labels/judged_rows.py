@@ -16,9 +16,10 @@ from penstock.errors import NotMeasured, TooManySlices
 from penstock.labels.key_text import write_key_forms
 from penstock.labels.label_values import NO_CLASS, check_rows, number_labels, refuse_made_score
 from penstock.labels.stored import find_labels
-from penstock.ledger.destinations import split_name
+from penstock.ledger.destinations import SERVED, split_name
 from penstock.ledger.label_sources import LabelSourceRecord
 from penstock.ledger.reader import RunRecord
+from penstock.ledger.served_rows import find_served_run, read_served_rows
 from penstock.monitor.binned_scores import BinnedScores, bin_scores
 from penstock.monitor.class_sums import ClassSums, sum_classes
 from penstock.monitor.performance_sums import SURVIVAL, PerformanceSums, Problem, sum_rows
@@ -113,7 +114,8 @@ def sum_run(database: Database, run: RunRecord, question: Question) -> dict[str,
     whole: list[tuple[JudgedRows, Mapping[str, Array]]] = []
     group = _group_column(question.pipeline) if problem == "ranking" else None
     columns = score_columns(question, run)
-    for rows in _read_partitions(database, run, question, columns, group):
+    read_rows = _read_recorded if run.variant == SERVED else _read_partitions
+    for rows in read_rows(database, run, question, columns, group):
         keys = write_key_forms(rows, question.pipeline.key, question.masking)
         groups = None if group is None else _number_values(rows[group])
         values = [floats_of(rows[column].to_pylist()) for column in columns]
@@ -251,15 +253,13 @@ def _read_partitions(
     Raises:
         NotMeasured: the table has no such columns, since the spec has changed.
     """
+    wanted = _name_columns(question, scores, group)
     schema, _ = split_name(run.destination or "")
     name = history_name(run.destination_table, schema or None)
     with database.reading() as connection:
         table = reflect_history(connection, name.name, schema or None)
         numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
         partitions = sorted(connection.execute(numbers).scalars())
-    pipeline, declared = question.pipeline, question.labels
-    needed = (*pipeline.key, *scores, *declared.slices, *([] if group is None else [group]))
-    wanted = list(dict.fromkeys(needed))
     if lacking := [column for column in wanted if column not in table.c]:
         raise NotMeasured(
             f"run {run.run_id[:8]}",
@@ -269,7 +269,35 @@ def _read_partitions(
     columns = [table.c[column] for column in wanted]
     for partition in partitions:
         mine = (table.c.run_id == run.run_id, table.c.partition == partition)
-        yield read(database, sa.select(*columns).where(*mine), exact=pipeline.key)
+        yield read(database, sa.select(*columns).where(*mine), exact=question.pipeline.key)
+
+
+def _name_columns(question: Question, scores: Sequence[str], group: str | None) -> list[str]:
+    """Return key, scores, slices and group, each once."""
+    needed = (*question.pipeline.key, *scores, *question.labels.slices, *([] if group is None else [group]))
+    return list(dict.fromkeys(needed))
+
+
+def _read_recorded(
+    database: Database, run: RunRecord, question: Question, scores: Sequence[str], group: str | None
+) -> Iterator[pa.Table]:
+    """Yield key, scores, slices and group of the recorded rows of a run that were scored.
+
+    Raises:
+        NotMeasured: there are no such columns, since the spec has changed or because they are private.
+    """
+    served = find_served_run(database, run.run_id)
+    wanted = _name_columns(question, scores, group)
+    for rows in read_served_rows(database, served):
+        outputs, features = rows.outputs, rows.features
+        known = set(outputs.column_names) | set(features.column_names)
+        if lacking := [column for column in wanted if column not in known]:
+            why = f"its recorded rows have no column `{lacking[0]}` that is shown"
+            raise NotMeasured(
+                f"run {run.run_id[:8]}", why, "Labels join recorded rows by columns that are not private."
+            )
+        tables = [outputs if column in outputs.column_names else features for column in wanted]
+        yield pa.table([each[column] for each, column in zip(tables, wanted, strict=True)], names=wanted)
 
 
 def _slices(rows: pa.Table, question: Question) -> Mapping[str, Array]:

@@ -13,9 +13,11 @@ from penstock.database.connections import Database
 from penstock.errors import LabelValue, ModelNotFound, NotMeasured, PenstockError, TooManySlices
 from penstock.labels.judged_rows import ALL_ROWS, Question, SliceSums, has_lost_labels, judged_from, sum_run
 from penstock.labels.touched_runs import find_touched
+from penstock.ledger.destinations import SERVED
 from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
+from penstock.ledger.served_rows import RECORDED
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.binned_scores import BinnedScores
 from penstock.monitor.class_sums import ClassSums
@@ -25,9 +27,10 @@ from penstock.spec.parts import SANDBOX
 from penstock.timezones import describe_moment
 from penstock.wording import plural
 
-_Mark = tuple[int, str, bool]
-"""What the kept sums of a run were computed of: the additions of labels, how rows are judged, whether it was mature."""
-_NO_MARK: _Mark = (-1, "", False)
+_Mark = tuple[int, str, bool, int]
+"""What the kept sums of a run were computed of: the additions of labels, how rows are judged, whether it was mature,
+and its rows with a score."""
+_NO_MARK: _Mark = (-1, "", False, 0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,12 @@ class ModelPerformance:
 
 
 def list_judged_runs(
-    database: Database, pipeline: str, start: datetime | None = None, end: datetime | None = None
+    database: Database,
+    pipeline: str,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    *,
+    recorded: bool = False,
 ) -> list[RunRecord]:
     """Return the published runs of all variants that have scored rows, the oldest interval first.
 
@@ -81,13 +89,14 @@ def list_judged_runs(
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
+        recorded: Take the runs of recorded requests too, which nobody publishes.
     """
     if not has_ledger(database):
         return []
     query = select_runs().where(
         runs.c.pipeline == pipeline,
         sa.not_(runs.c.variant.startswith(SANDBOX)),
-        runs.c.state == "published",
+        runs.c.state.in_(("published", RECORDED) if recorded else ("published",)),
         runs.c.rows_scored > 0,
         runs.c.rows_pruned_at.is_(None),
     )
@@ -122,10 +131,9 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
         return Refreshed()
     definition = fingerprint_judgement(question.labels)
     kept = _read_marks(database, question.pipeline.name)
-    judged = [run for run in list_judged_runs(database, question.pipeline.name) if not has_lost_labels(run, source)]
-    steady = {
-        run.run_id for run in judged if kept.get(run.run_id, _NO_MARK)[1:] == (definition, question.is_mature(run))
-    }
+    judged = list_judged_runs(database, question.pipeline.name, recorded=True)
+    judged = [run for run in judged if not has_lost_labels(run, source)]
+    steady = {run.run_id for run in judged if _is_steady(run, kept.get(run.run_id, _NO_MARK), definition, question)}
     stale = [run for run in judged if run.run_id not in steady]
     late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
     touched = _find_touched(database, question, late, kept, source.additions)
@@ -144,6 +152,12 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     return Refreshed(computed, len(steady) + computed - len(touched), tuple(unmeasured), no_class)
 
 
+def _is_steady(run: RunRecord, mark: _Mark, definition: str, question: Question) -> bool:
+    """Whether the kept sums of a run hold, but for labels that were added since. Recorded rows may come late."""
+    grew = run.variant == SERVED and mark[3] != run.rows_scored
+    return mark[1:3] == (definition, question.is_mature(run)) and not grew
+
+
 def _find_touched(
     database: Database, question: Question, late: Sequence[RunRecord], kept: Mapping[str, _Mark], additions: int
 ) -> frozenset[str]:
@@ -154,8 +168,10 @@ def _find_touched(
         pipeline = question.pipeline
         if question.masking.hides(pipeline.key):  # labels have hashes of the key, and the history table has not
             found |= {run.run_id for run in some}
-        else:
-            found |= find_touched(database, pipeline.name, pipeline.key, some, before, additions)
+            continue
+        found |= {run.run_id for run in some if run.variant == SERVED}  # their rows are in another table
+        stored = [run for run in some if run.variant != SERVED]
+        found |= find_touched(database, pipeline.name, pipeline.key, stored, before, additions)
     return found
 
 
@@ -259,11 +275,13 @@ def _total(variant: str, model: str, name: str, parts: list[tuple[bool, SliceSum
 
 def _read_marks(database: Database, pipeline: str) -> dict[str, _Mark]:
     """Return by run what its kept sums were computed of."""
-    columns = (performance.c.run_id, performance.c.additions, performance.c.definition, performance.c.mature)
+    marks = (performance.c.additions, performance.c.definition, performance.c.mature, performance.c.scored)
+    columns = (performance.c.run_id, *marks)
     joined = performance.join(runs, runs.c.run_id == performance.c.run_id)
     query = sa.select(*columns).select_from(joined).where(runs.c.pipeline == pipeline, performance.c.slice == ALL_ROWS)
     with database.reading() as connection:
-        return {run_id: (int(additions), how, bool(m)) for run_id, additions, how, m in connection.execute(query)}
+        rows = connection.execute(query).all()
+    return {run_id: (int(additions), how, bool(m), int(scored)) for run_id, additions, how, m, scored in rows}
 
 
 def _keep(

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.ledger.destinations import LIVE
+from penstock.ledger.destinations import LIVE, SERVED
 from penstock.ledger.reader import RunRecord, fetch_runs, find_run, select_runs
 from penstock.ledger.tables import profiles, runs
 from penstock.run_types import Baseline, BinCounts, ColumnProfile, FarthestSlice
@@ -101,8 +101,11 @@ def list_alarms(database: Database, run_ids: Sequence[str]) -> dict[str, tuple[s
 
 
 def newest_profiled(database: Database, pipeline: str) -> RunRecord | None:
-    """Return the run of a pipeline that has profiles and was started last, whatever became of it."""
-    newest = _select_counted(pipeline).order_by(runs.c.started_at.desc()).limit(1)
+    """Return the run of a pipeline that has profiles and was started last, whatever became of it.
+
+    Runs of recorded requests are left out: a person names them.
+    """
+    newest = _select_counted(pipeline).where(runs.c.variant != SERVED).order_by(runs.c.started_at.desc()).limit(1)
     return next(iter(fetch_runs(database, newest)), None)
 
 

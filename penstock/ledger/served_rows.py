@@ -52,6 +52,7 @@ def served_table(table: str, schema: str | None) -> sa.Table:
         sa.Column("primary_row", sa.Text, nullable=False),  # JSON: the row of the request
         sa.Column("feature_row", sa.Text),  # JSON: what the models got; NULL: not scored
         sa.Column("other_rows", sa.Text),  # JSON: the rows of the other sources, with the first row; NULL: none
+        sa.Column("snapshot", RunId),  # digest of the other sources' rows that the server held; NULL: it held none
         schema=schema or None,
     )
     sa.Index(f"{table}__s_key", named.c.key).ddl_if(callable_=where_partial)
@@ -163,6 +164,8 @@ class ServedRow:
     """Rows of the other sources, with the first row of the request."""
     is_whole: bool
     """Whether no row that the request brought was erased since."""
+    snapshot: str | None
+    """The digest of the other sources' rows that the server held. None: it held none."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,12 @@ def list_served_runs(
     with database.reading() as connection:
         found = connection.execute(query.order_by(runs.c.started_at, runs.c.run_id)).mappings()
         return [_read_run(row) for row in found]
+
+
+def find_served_run(database: Database, run_id: str) -> ServedRun:
+    """Return the run of the variant `served` with an ID, which the ledger has."""
+    with database.reading() as connection:
+        return _read_run(connection.execute(_select_runs().where(runs.c.run_id == run_id)).mappings().one())
 
 
 def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> Iterator[ServedRows]:
@@ -318,4 +327,5 @@ def _read_row(run: ServedRun, row: sa.RowMapping) -> ServedRow:
         feature_row=None if row["feature_row"] is None else json.loads(row["feature_row"]),
         other_rows=others or {},
         is_whole=others is not None,
+        snapshot=row["snapshot"],
     )

@@ -1,8 +1,10 @@
 """Read what one run needs from a pipeline's sources."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
 
 from penstock.database.connections import Connect, Connector
 from penstock.errors import Halted, SourceChanged
@@ -11,7 +13,7 @@ from penstock.ledger.releases import waivers_of
 from penstock.privacy.masking import HIDDEN, MaskingPolicy
 from penstock.resources.memory import MemoryPlan
 from penstock.run_types import ExtractedRows, Horizon, LogNotes, Partition, ScoringRun, SourcePlan, interval_label
-from penstock.sources import open_source, read_file_states
+from penstock.sources import SourceReader, open_source, read_file_states
 from penstock.sources.files_reader import FilesReader
 from penstock.sources.logs.landed import LogReader
 from penstock.sources.logs.landing import Landing, land_lines
@@ -20,6 +22,15 @@ from penstock.sources.snapshot import exported_snapshot
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource, SqlSource
 from penstock.wording import plural
+
+
+@dataclass(frozen=True)
+class ExtractedSecondary:
+    """The rows of the secondary sources."""
+
+    tables: dict[str, pa.Table]
+    unread: dict[str, int]
+    """By source of files: how many of its rows cannot be read."""
 
 
 def land_logs(pipeline: Pipeline, connect: Connector) -> dict[str, Landing]:
@@ -56,7 +67,7 @@ def plan_partitions(
     """
     pipeline, wanted = run.pipeline, partition_rows or run.pipeline.partition_rows
     with ExitStack() as opening:
-        snapshots = _export_snapshots(pipeline, connect, opening) if keep_open is not None else {}
+        snapshots = _export_snapshots(pipeline, pipeline.sources, connect, opening) if keep_open is not None else {}
         files = dict(read_file_states(pipeline, [pipeline.primary], run.interval, connect))
         reader = open_source(pipeline, pipeline.primary, _connect_at(snapshots, connect), files)
 
@@ -130,6 +141,28 @@ def extract_partition(run: ScoringRun, partition: Partition, connect: Connector)
         refused={name: reader.read_refused(run.interval) for name, reader in file_readers.items()},
         stray=primary.read_stray(run.interval) if keeps_stray and isinstance(primary, FilesReader) else None,
     )
+
+
+def extract_secondary(
+    pipeline: Pipeline, interval: DataInterval | None, connect: Connector, read: Callable[[str, SourceReader], pa.Table]
+) -> ExtractedSecondary:
+    """Read the secondary sources as a run of the interval reads them now, at one moment where the database has one.
+
+    Args:
+        read: reads all rows of a source with its reader.
+
+    Raises:
+        NoFiles, FilesChanged: files are missing, or changed while they were read.
+    """
+    names = _others(pipeline)
+    with ExitStack() as opening:
+        snapshots = _export_snapshots(pipeline, names, connect, opening)
+        files = read_file_states(pipeline, names, interval, connect)
+        readers = {name: open_source(pipeline, name, _connect_at(snapshots, connect), files) for name in names}
+        tables = {name: read(name, reader) for name, reader in readers.items()}
+        file_readers = {name: reader for name, reader in readers.items() if isinstance(reader, FilesReader)}
+        refused = {name: len(reader.read_refused(interval).rows) for name, reader in file_readers.items()}
+    return ExtractedSecondary(tables, refused)
 
 
 def extract_first(run: ScoringRun, rows: int, connect: Connector) -> ExtractedRows:
@@ -210,8 +243,11 @@ def _others(pipeline: Pipeline) -> list[str]:
     return [name for name in pipeline.sources if name != pipeline.primary]
 
 
-def _export_snapshots(pipeline: Pipeline, connect: Connect, keep_open: ExitStack) -> dict[str, str]:
-    names = sorted({source.connection for source in pipeline.sources.values() if isinstance(source, SqlSource)})
+def _export_snapshots(
+    pipeline: Pipeline, sources: Iterable[str], connect: Connect, keep_open: ExitStack
+) -> dict[str, str]:
+    read = (pipeline.sources[name] for name in sources)
+    names = sorted({source.connection for source in read if isinstance(source, SqlSource)})
     snapshots = {name: keep_open.enter_context(exported_snapshot(connect(name))) for name in names}
     return {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
 

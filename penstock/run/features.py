@@ -33,11 +33,14 @@ def build_features(
     primary: pa.Table,
     others: dict[str, pa.Table],
     statement_seconds: int,
+    *,
+    others_stand: bool = False,
 ) -> pa.Table:
     """Return the features of a partition's primary rows: key, features, kept columns.
 
     Args:
         statement_seconds: how long the query may take.
+        others_stand: whether the other tables stay from one call to the next, so that what is made of them is kept.
 
     Raises:
         FeaturesError: the query fails, is not a single select, takes too long, or does not select the key.
@@ -45,7 +48,8 @@ def build_features(
     """
     if pipeline.features is None:
         return normalized(primary)  # nested values become JSON
-    with _DUCKDB.connect_tables({pipeline.primary: primary, **others}) as connection:
+    standing = others if others_stand else ()
+    with _DUCKDB.connect_tables({pipeline.primary: primary, **others}, standing) as connection:
         features = _run_query(connection, pipeline, pipeline.features, statement_seconds)
         lacking = [c for c in pipeline.key if c not in features.column_names]
         if lacking:

@@ -193,14 +193,16 @@ def compare_sources(
     contracts: Contracts,
     *,
     guess_anew: bool = False,
+    names: Container[str] | None = None,
 ) -> Iterator[Comparison]:
     """Compare each SQL and files source with its contract. An interval without files is skipped.
 
     Args:
         guess_anew: guess the types of text files as if there were no contract.
+        names: the sources to compare. Default: all.
     """
     for name, source in pipeline.sources.items():
-        if isinstance(source, LogSource):
+        if isinstance(source, LogSource) or (names is not None and name not in names):
             continue
         definition = source_definition(source)
         known = contracts.find(name, definition)

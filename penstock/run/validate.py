@@ -53,7 +53,7 @@ def validate_partition(
     """
     pipeline, name = run.pipeline, run.pipeline.primary
     primary = extracted.primary
-    judge = partial(_judge, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
+    judge = partial(judge_stage, Quarantiner(pipeline, options.masking, extracted.waivers), partition)
     _halt_on_duplicates(run, primary)
     accepted, refusals, validations, halts = judge(name, primary, _null_keys(pipeline, primary))
     others: dict[str, pa.Table] = {}
@@ -65,7 +65,7 @@ def validate_partition(
     label, seconds = interval_label(run.interval), options.statement_seconds
     if partition.compare_cut:
         check_cut(pipeline, label, accepted, others, seconds)
-    features = build_features(pipeline, label, accepted, others, seconds)
+    features = build_features(pipeline, label, accepted, others, seconds, others_stand=options.others_stand)
     passed, late, found, stops = judge(FEATURES, features, {}, rows_of=accepted)
     audit = {
         stage: _sample(table, columns_needed(pipeline.expectations_of(stage)), options.sample_share)
@@ -168,7 +168,7 @@ def sample_rows(table: pa.Table, share: float) -> pa.Table:
     return table.take(np.arange(count) * table.num_rows // count) if count else table.slice(0, 0)
 
 
-def _judge(
+def judge_stage(
     refusing: Quarantiner,
     partition: Partition,
     stage: str,
@@ -176,6 +176,12 @@ def _judge(
     refused: dict[int, tuple[Reason, ...]],
     rows_of: pa.Table | None = None,
 ) -> tuple[pa.Table, tuple[Refusal, ...], tuple[Validation, ...], tuple[str, ...]]:
+    """Judge the rows of a stage. Return those that are accepted, the refusals, the validations and what halts a run.
+
+    Args:
+        refused: position and reasons of rows that are refused already. Those that fail are added.
+        rows_of: primary rows; the one with the same key is kept in quarantine instead.
+    """
     verdict = judge_rows(stage, table, refusing.pipeline.expectations_of(stage), partition.index, refusing.masking)
     for position, failed in failed_expectations(verdict).items():
         refused[position] = (*refused.get(position, ()), *failed)

@@ -1,14 +1,19 @@
 """Answers in Penstock's own format: a status for each row, its outputs or why it has none, and what scored it."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.responses import Response
 
+from penstock.interval import iso
 from penstock.run_types import ModelPin, deciding_model
 from penstock.serving.scored_request import ScoredRequest
+
+if TYPE_CHECKING:
+    from penstock.serving.served_pipeline import ServedPipeline
 
 JSON = "application/json"
 
@@ -41,14 +46,34 @@ def answer_rows(scored: ScoredRequest, reasons: list[list[dict[str, Any]]] | Non
         rows.append({"status": outcome.status, "outputs": next(outputs)})
         if reasons is not None:
             rows[-1]["reasons"] = next(explained)
-    answer = {"request_id": scored.request.request_id, "pipeline": scored.pipeline.name, "rows": rows}
+    answer: dict[str, Any] = {"request_id": scored.request.request_id, "pipeline": scored.pipeline.name, "rows": rows}
     answer |= describe_models(scored)
+    if scored.snapshot is not None:
+        answer["snapshot"] = {"digest": scored.snapshot.digest, "taken_at": iso(scored.snapshot.taken_at)}
     if scored.left_out:
         answer["left_out"] = [
             {"source": each.source, "key": each.key, "reasons": [reason.text for reason in each.reasons]}
             for each in scored.left_out
         ]
     return answer
+
+
+def describe_snapshot(served: "ServedPipeline") -> dict[str, Any]:
+    """Return what a server holds of the other sources, for `/ready`. Empty: it holds nothing of any."""
+    if not served.pipeline.holds_snapshot:
+        return {}
+    snapshot = served.snapshot
+    described: dict[str, Any] = {"problem": served.snapshot_problem or None}
+    if snapshot is not None:
+        described |= {
+            "taken_at": iso(snapshot.taken_at),
+            "age_seconds": round(snapshot.age(datetime.now(UTC)), 1),
+            "digest": snapshot.digest,
+            "bytes": snapshot.nbytes,
+            "rows": {name: table.num_rows for name, table in snapshot.tables.items()},
+            "left_out": dict(snapshot.refused),
+        }
+    return {"snapshot": described}
 
 
 def describe_models(scored: ScoredRequest) -> dict[str, Any]:

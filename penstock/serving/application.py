@@ -24,7 +24,7 @@ import penstock
 from penstock.access.tokens import Identity
 from penstock.errors import PenstockError, RequestError, RowsRefused, TooManyRequests
 from penstock.run_types import deciding_model
-from penstock.serving.answers import answer_rows, describe_pin, json_response
+from penstock.serving.answers import answer_rows, describe_pin, describe_snapshot, json_response
 from penstock.serving.bodies import parse_json, read_body, read_rows
 from penstock.serving.guard import Guard
 from penstock.serving.lookups import Lookups
@@ -46,6 +46,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OPENING_SECONDS = 30.0
 """How long a process may open its models before it takes requests. Those that come before wait, or go to others."""
+_SNAPSHOT_AGAIN = 10.0
+"""Seconds until a snapshot that could not be taken is tried again."""
 _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
 
@@ -134,35 +136,41 @@ class ServingApplication:
         for each in self.served.values():
             if each.recorder is not None:
                 each.recorder.start()
-        looked = asyncio.Event()
-        watching = asyncio.create_task(self._watch_aliases(looked))
+        looked, look = asyncio.Event(), asyncio.Event()
+        watching = [asyncio.create_task(self._watch_aliases(looked, look))]
+        holding = [each for each in self.served.values() if each.pipeline.holds_snapshot]
+        watching += [asyncio.create_task(_refresh_snapshot(each, look)) for each in holding]
         with suppress(TimeoutError):
             await asyncio.wait_for(looked.wait(), _OPENING_SECONDS)
         try:
             yield
         finally:
-            watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            for task in watching:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             for each in self.served.values():
                 each.batches.close()
                 if each.recorder is not None:
                     await asyncio.to_thread(each.recorder.close)
 
-    async def _watch_aliases(self, looked: asyncio.Event) -> None:
+    async def _watch_aliases(self, looked: asyncio.Event, look: asyncio.Event) -> None:
         """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
 
         Args:
             looked: set after the first time.
+            look: set when they are to be looked up at once.
         """
         while True:
+            look.clear()
             for each in self.served.values():
                 try:
                     await asyncio.to_thread(each.take_models)
                 except Exception:
                     logger.exception("%s: its models cannot be looked up", each.name)
             looked.set()
-            await asyncio.sleep(self.poll_seconds)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(look.wait(), self.poll_seconds)
 
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
         async def checked(request: Request) -> Response:
@@ -264,6 +272,7 @@ class ServingApplication:
                 "problem": each.problem or None,
                 **({"recording": each.recorder.describe()} if each.recorder else {}),
             }
+            | describe_snapshot(each)
             for name, each in self.served.items()
         }
         return json_response({"ready": ready, "pipelines": pipelines}, 200 if ready else 503)
@@ -314,6 +323,16 @@ class ServingApplication:
         if served.scorer is not None:
             self._choose_scorer(served, request)
         return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
+
+
+async def _refresh_snapshot(served: ServedPipeline, look: asyncio.Event) -> None:
+    """Take snapshots of a pipeline's other sources, again and again. The first one lets its model be opened."""
+    while True:
+        taken = await asyncio.to_thread(served.take_snapshot)
+        if served.scorer is None:
+            look.set()
+        refresh = served.limits.refresh.total_seconds()
+        await asyncio.sleep(refresh if taken else min(refresh, _SNAPSHOT_AGAIN))
 
 
 async def _answer_http(request: Request, error: Exception) -> Response:

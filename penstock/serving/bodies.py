@@ -81,15 +81,18 @@ def read_rows(scorer: Scorer, body: dict[str, Any], request_id: str, most: int) 
         raise RequestError("`rows` is no list with rows", "rows", "Send the rows to score as a list of objects.")
     if not isinstance(given, dict) or not all(isinstance(each, list) for each in given.values()):
         raise RequestError("`sources` does not give a list for each source", "sources", "Send lists by source.")
-    names = [name for name in pipeline.sources if name != pipeline.primary]
+    others = scorer.other_columns
     for name in given:
-        if name not in names:
-            shown = ", ".join(f"`{each}`" for each in names) or "none"
+        if name in pipeline.sources and name != pipeline.primary and name not in others:
+            remedy = "Leave it out. The spec says `serve.features: snapshot`."
+            raise RequestError(f"the server holds the rows of `{name}`, and takes none", "sources", remedy)
+        if name not in others:
+            shown = ", ".join(f"`{each}`" for each in others) or "none"
             raise RequestError(f"`{name[:60]}` is no other source", "sources", f"There are: {shown}.")
     count_rows(len(rows) + sum(map(len, given.values())), most)
     primary = scorer.columns[pipeline.primary].make_table(rows)
-    others = {name: scorer.columns[name].make_table(given.get(name, ())) for name in names}
-    return RequestRows(request_id, primary, others)
+    tables = {name: columns.make_table(given.get(name, ())) for name, columns in others.items()}
+    return RequestRows(request_id, primary, tables)
 
 
 def count_rows(rows: int, most: int) -> None:

@@ -1,6 +1,7 @@
 """Figures of a server for Prometheus: requests, rows, seconds, models."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -30,14 +31,29 @@ class _Pipelines(Collector):
         )
         names = ["pipeline", "model", "version"]
         versions = GaugeMetricFamily("penstock_model_version", "The version that decides", labels=names)
+        ages = GaugeMetricFamily("penstock_snapshot_age_seconds", "Seconds since the snapshot", labels=["pipeline"])
+        sizes = GaugeMetricFamily("penstock_snapshot_bytes", "Bytes of the snapshot's rows", labels=["pipeline"])
+        failed = GaugeMetricFamily(
+            "penstock_snapshot_failed", "1 if the last attempt to take one failed", labels=["pipeline"]
+        )
+        parts = ["pipeline", "source", "status"]
+        held = GaugeMetricFamily("penstock_snapshot_rows", "Rows of the snapshot, and those left out", labels=parts)
         for each in self._served:
+            if each.pipeline.holds_snapshot:
+                failed.add_metric([each.name], bool(each.snapshot_problem))
+            if each.snapshot is not None:
+                ages.add_metric([each.name], each.snapshot.age(datetime.now(UTC)))
+                sizes.add_metric([each.name], each.snapshot.nbytes)
+                for name, table in each.snapshot.tables.items():
+                    held.add_metric([each.name, name, "held"], table.num_rows)
+                    held.add_metric([each.name, name, "left out"], each.snapshot.refused[name])
             coming.add_metric([each.name], each.coming)
             stands.add_metric([each.name], each.scorer is not None)
             refused.add_metric([each.name], bool(each.problem))
             if each.scorer is not None:
                 pin = deciding_model(each.scorer.pins)
                 versions.add_metric([each.name, pin.name, pin.version], 1)
-        yield from (coming, stands, refused, versions)
+        yield from (coming, stands, refused, versions, ages, sizes, failed, held)
         yield from self._collect_recorded()
 
     def _collect_recorded(self) -> Iterator[Metric]:

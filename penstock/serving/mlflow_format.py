@@ -43,7 +43,7 @@ def read_invocation(request: Request, scorer: Scorer, body: bytes, request_id: s
         raise RequestError(
             "the body is neither JSON nor CSV", "content-type", "Send application/json or text/csv.", 415
         )
-    others = {name: scorer.columns[name].make_table(()) for name in pipeline.sources if name != pipeline.primary}
+    others = {name: other.make_table(()) for name, other in scorer.other_columns.items()}
     if isinstance(rows, dict):
         number = max((len(values) for values in rows.values()), default=0)
         _count(number, most)

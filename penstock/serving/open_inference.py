@@ -71,7 +71,7 @@ def read_infer(request: Request, scorer: Scorer, body: bytes, request_id: str, m
     count_rows(rows, most)
     pipeline = scorer.pipeline
     primary = scorer.columns[pipeline.primary].make_columns(columns, rows)
-    others = {name: scorer.columns[name].make_table(()) for name in pipeline.sources if name != pipeline.primary}
+    others = {name: other.make_table(()) for name, other in scorer.other_columns.items()}
     mine = head.get("id")
     return InferRequest(
         RequestRows(request_id, primary, others),

@@ -119,9 +119,7 @@ def _describe_pipeline(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]
 def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
     pipeline = scorer.pipeline
     others = {
-        name: {"type": "array", "items": _describe_row(columns)}
-        for name, columns in scorer.columns.items()
-        if name != pipeline.primary
+        name: {"type": "array", "items": _describe_row(columns)} for name, columns in scorer.other_columns.items()
     }
     sources = {"type": "object", "additionalProperties": False, "properties": others}
     body = {
@@ -147,6 +145,7 @@ def _describe_scoring(served: ServedPipeline, scorer: Scorer) -> dict[str, Any]:
             "pipeline": {"const": pipeline.name},
             "rows": {"type": "array", "items": scored},
             "model": {"type": "object", "required": ["name", "version", "digest"]},
+            "snapshot": {"type": "object", "required": ["digest", "taken_at"]},
         },
     }
     reasons = {"name": "reasons", "in": "query", "schema": {"type": "boolean"}, "description": "Add the top reasons."}

@@ -67,6 +67,7 @@ class RecordedRequests:
                     "primary_row": _write(row),
                     "feature_row": _write(next(features)) if is_scored else None,
                     "other_rows": None,
+                    "snapshot": scored.snapshot.digest if scored.snapshot else None,
                 }
             )
         if request.is_alone:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from penstock.run_types import Pins, Refusal, ScoredRows
+from penstock.serving.source_snapshot import SourceSnapshot
 from penstock.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class ScoredRequest:
     """One for each row."""
     left_out: tuple[Refusal, ...] = ()
     """Refused rows of the other sources."""
+    snapshot: SourceSnapshot | None = None
+    """The rows of the other sources, if the server holds them."""
 
     @property
     def scored(self) -> pa.Table:

@@ -17,9 +17,10 @@ from penstock.models.needs import given_columns
 from penstock.models.scoring import score_features
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import to_json, validate_partition
-from penstock.run_types import ExtractedRows, Partition, Pins, Refusal, ScoredRows, ScoringRun, deciding_model
+from penstock.run_types import ExtractedRows, Features, Partition, Pins, Refusal, ScoredRows, ScoringRun, deciding_model
 from penstock.serving.request_rows import SourceColumns
 from penstock.serving.scored_request import RequestRows, RowOutcome, ScoredRequest
+from penstock.serving.source_snapshot import SourceSnapshot
 from penstock.spec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -40,8 +41,15 @@ class Scorer:
     models: Mapping[str, "ModelVersion"]
     """By step."""
     columns: Mapping[str, SourceColumns]
-    """By source."""
+    """By source whose rows requests bring."""
     options: PartitionOptions
+    snapshot: SourceSnapshot | None = None
+    """The rows of the other sources. None: requests bring them."""
+
+    @property
+    def other_columns(self) -> Mapping[str, SourceColumns]:
+        """The columns of the other sources whose rows requests may bring."""
+        return {name: columns for name, columns in self.columns.items() if name != self.pipeline.primary}
 
     def score_together(self, requests: Sequence[RequestRows]) -> list[Scored]:
         """Score requests as one partition. If that fails, score each of them alone.
@@ -70,7 +78,8 @@ class Scorer:
 
     def _score(self, requests: Sequence[RequestRows]) -> Iterator[ScoredRequest]:
         primary = pa.concat_tables([each.primary for each in requests]) if len(requests) > 1 else requests[0].primary
-        scored = self._score_partition(primary, dict(requests[0].others))
+        others = requests[0].others if self.snapshot is None else self.snapshot.tables
+        scored = self._score_partition(primary, dict(others))
         if scored.halts:
             raise Halted(self.pipeline.name, "request", scored.halts)
         outcomes = find_outcomes(self.pipeline, primary, scored, self.options)
@@ -80,13 +89,17 @@ class Scorer:
         for request in requests:
             mine = outcomes[first : first + request.rows]
             first += request.rows
-            yield ScoredRequest(request, self.pipeline, self.pins, deciding, scored, mine, left_out)
+            yield ScoredRequest(request, self.pipeline, self.pins, deciding, scored, mine, left_out, self.snapshot)
 
     def _score_partition(self, primary: pa.Table, others: dict[str, pa.Table]) -> ScoredRows:
         """Do what a run does with a partition."""
-        pipeline, run, options = self.pipeline, self._run, self.options
         partition = Partition(0, 1, None, None, primary.num_rows)
-        features = validate_partition(run, partition, ExtractedRows(primary, others), options)
+        features = validate_partition(self._run, partition, ExtractedRows(primary, others), self.options)
+        return self.score_features(partition, features)
+
+    def score_features(self, partition: Partition, features: Features) -> ScoredRows:
+        """Score a partition whose features have been built, as a run does."""
+        pipeline, run, options = self.pipeline, self._run, self.options
         if not run.steps:
             return score_features(run, partition, features, self.models[pipeline.steps[0].name], options)
         for step in pipeline.steps if not features.halts else ():

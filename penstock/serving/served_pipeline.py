@@ -1,41 +1,38 @@
 """One pipeline that is served: its models as their aliases name them now, and its requests in flight."""
 
 import logging
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Lock
 
 import pyarrow as pa
 
 from penstock.database.connections import Connector
 from penstock.errors import NotReady, PenstockError, RowsRefused, ServeRefused, TooManyRequests, TransientError
+from penstock.interval import iso
 from penstock.ledger.schema_contracts import Contracts, read_contracts
 from penstock.models.needs import given_columns, needed_columns
 from penstock.models.registry import Registry
 from penstock.quality.predicates import may_compile
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.row_types import read_row_types
-from penstock.run.schema_contract import compare_outputs, refuse_breaks, used_columns
+from penstock.run.schema_contract import compare_outputs, refuse_breaks
 from penstock.run_types import Pins
 from penstock.serving.batches import Batches
 from penstock.serving.recorder import Recorder
 from penstock.serving.released import release_files
-from penstock.serving.request_rows import SourceColumns
 from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
+from penstock.serving.source_columns import choose_columns
+from penstock.serving.source_snapshot import SourceSnapshot, take_snapshot
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.serve import Serve
-from penstock.spec.sources import SqlSource
 
 logger = logging.getLogger(__name__)
 
-_TAKES_ALL = re.compile(
-    r"(^|[\s,(.])\*\s*(,|\)|$|\b(from|exclude|replace|rename)\b)|(^|\()\s*from\b|\b(columns|pivot|unpivot|natural)\b",
-    re.IGNORECASE,
-)
-"""What may stand for columns that a query does not name."""
 STATEMENT_SECONDS = 10
 """Most seconds of a request's features query, conditions and decisions. A pipeline has one thread for its requests."""
 _TRY_AGAIN = 60.0
@@ -58,14 +55,20 @@ class ServedPipeline:
     """Why the model that the alias names now does not score. Empty: it does."""
     coming: int = 0
     """Requests in flight."""
+    snapshot: SourceSnapshot | None = None
+    """The rows of the other sources, with `features: snapshot`. None until they have been read."""
+    snapshot_problem: str = ""
+    """Why the last attempt to read them again has failed. Empty: it has not."""
     _types: dict[str, dict[str, pa.DataType]] = field(default_factory=dict)
     _contracts: Contracts | None = None
     _refused: tuple[Pins, float] | None = None
+    _swapping: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
         limits = self.limits
         seconds = min(self.options.statement_seconds, STATEMENT_SECONDS)
-        self.options = replace(self.options, statement_seconds=seconds, threads=1)
+        stand = self.pipeline.holds_snapshot
+        self.options = replace(self.options, statement_seconds=seconds, threads=1, others_stand=stand)
         alone = self.pipeline.partition_by is not None
         self.batches = Batches(limits.batch.rows, limits.batch.wait, alone)
 
@@ -86,7 +89,8 @@ class ServedPipeline:
             NotReady: no model stands yet.
         """
         if self.scorer is None:
-            raise NotReady(self.name, self.problem or "its model is being opened.")
+            problem = self.problem or self.snapshot_problem
+            raise NotReady(self.name, problem or "its model is being opened.")
         return self.scorer
 
     @contextmanager
@@ -109,9 +113,13 @@ class ServedPipeline:
 
         A version that could not be used is tried again after a minute.
 
+        With `features: snapshot` nothing is opened before the first snapshot.
+
         Returns:
             Whether the scorer is another one now.
         """
+        if self.pipeline.holds_snapshot and self.snapshot is None:
+            return False
         try:
             pins: Pins = {step.name: self.registry.resolve(step.model) for step in self.pipeline.steps}
             if self.scorer is not None and self.scorer.pins == pins:
@@ -124,14 +132,44 @@ class ServedPipeline:
         except Exception as error:  # noqa: BLE001 # whatever it is, the old ones go on scoring
             self._note(error)
             return False
-        self.scorer, self.problem, self._refused = scorer, "", None
+        with self._swapping:
+            self.scorer, self.problem, self._refused = replace(scorer, snapshot=self.snapshot), "", None
         logger.info("%s is scored with %s", self.name, ", ".join(str(pin) for pin in pins.values()))
         return True
+
+    def take_snapshot(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> bool:
+        """Read the rows of the other sources again, and score with them from now on. Keep the old ones if that fails.
+
+        Returns:
+            Whether they have been read.
+        """
+        try:
+            with release_files(self.connect) as connect:
+                most = self.limits.limit.snapshot
+                snapshot = take_snapshot(self.pipeline, connect, self.options.masking, most, clock())
+            if self.scorer is not None:
+                _try_out(replace(self.scorer, snapshot=snapshot))
+        except Exception as error:  # noqa: BLE001 # whatever it is, the old rows go on being used
+            self._note_snapshot(error)
+            return False
+        with self._swapping:
+            self.snapshot, self.snapshot_problem = snapshot, ""
+            if self.scorer is not None:
+                self.scorer = replace(self.scorer, snapshot=snapshot)
+        logger.info("%s has a snapshot: %s", self.name, snapshot.summary)
+        return True
+
+    def _note_snapshot(self, error: Exception) -> None:
+        problem = describe_problem(error)
+        kept = f"that of {iso(self.snapshot.taken_at)} stays" if self.snapshot else "nothing scores"
+        unknown = None if isinstance(error, PenstockError) else error
+        logger.error("%s: no snapshot can be taken, and %s: %s", self.name, kept, problem, exc_info=unknown)
+        self.snapshot_problem = problem
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, TransientError):
             self._refused = None
-        problem = str(error) if isinstance(error, PenstockError) else f"{type(error).__name__}: see the server's log"
+        problem = describe_problem(error)
         if problem != self.problem:
             kept = (
                 f"{next(reversed(list(self.scorer.pins.values())))} goes on scoring"
@@ -155,10 +193,15 @@ class ServedPipeline:
         outputs = compare_outputs(self.pipeline, contracts, given_columns(self.pipeline, manifests), lambda: None)
         refuse_breaks(self.pipeline, None, [outputs])
         needed, served = needed_columns(self.pipeline, manifests), self.pipeline.for_requests
-        columns = {name: choose_columns(served, name, types[name], needed) for name in served.sources}
-        scorer = Scorer(served, pins, models, columns, self.options)
+        columns = {name: choose_columns(served, name, types[name], needed) for name in self._brought}
+        scorer = Scorer(served, pins, models, columns, self.options, self.snapshot)
         _try_out(scorer)
         return scorer
+
+    @property
+    def _brought(self) -> tuple[str, ...]:
+        """The sources whose rows requests bring."""
+        return (self.pipeline.primary,) if self.pipeline.holds_snapshot else tuple(self.pipeline.sources)
 
     def _read_types_again(self) -> Mapping[str, dict[str, pa.DataType]]:
         """Return the types of now, or those of before while a database does not answer."""
@@ -188,7 +231,7 @@ class ServedPipeline:
         found: dict[str, dict[str, pa.DataType]] = {}
         with release_files(self.connect) as connect:
             contracts = read_contracts(connect(self.pipeline.destination.connection), self.name)
-            for name in self.pipeline.sources:
+            for name in self._brought:
                 types = read_row_types(self.pipeline, name, connect, contracts)
                 if types is None:
                     reason = f"the types of the columns of `{name}` are not known before a run has published"
@@ -196,6 +239,11 @@ class ServedPipeline:
                 found[name] = types
         self._types = found
         return found
+
+
+def describe_problem(error: Exception) -> str:
+    """Return the message of an error that Penstock knows, and of others the type."""
+    return str(error) if isinstance(error, PenstockError) else f"{type(error).__name__}: see the server's log"
 
 
 def _try_out(scorer: Scorer) -> None:
@@ -211,36 +259,13 @@ def _try_out(scorer: Scorer) -> None:
         raise tried
 
 
-def choose_columns(
-    pipeline: Pipeline, name: str, types: Mapping[str, pa.DataType], needed: tuple[str, ...]
-) -> SourceColumns:
-    """Return the columns of a source that requests bring.
-
-    Columns that nothing uses are left out, unless the features query may take all of them: then they may be sent.
-
-    Args:
-        needed: columns that models, conditions and decisions take.
-    """
-    source = pipeline.sources[name]
-    if isinstance(source, SqlSource) and source.updated_column:  # it tells runs what has changed, and requests nothing
-        source = source.model_copy(update={"updated_column": None})
-    bare = pipeline.model_copy(update={"interval": None, "sources": {**pipeline.sources, name: source}})
-    used = used_columns(bare, name, set(types), needed)
-    missing = [c for c in source.key if name == pipeline.primary and c not in types]
-    if missing:
-        raise ServeRefused(f"`{name}` has no column `{missing[0]}`", "Correct `key` in the spec.")
-    takes_all = pipeline.features is None or _TAKES_ALL.search(pipeline.features)
-    wanted = types if takes_all else {c: types[c] for c in types if c in used}
-    return SourceColumns(name, dict(wanted), frozenset(used))
-
-
 def refuse_unservable(pipeline: Pipeline) -> None:
     """Refuse a pipeline whose rows cannot be judged within a request.
 
     Raises:
         ServeRefused: an expectation about rows cannot be compiled, so that Great Expectations would judge it.
     """
-    for stage, listed in pipeline.expectations.items():
+    for stage, listed in pipeline.for_requests.expectations.items():
         for each in listed:
             if each.is_row and not may_compile(each):
                 raise ServeRefused(

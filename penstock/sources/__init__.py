@@ -120,9 +120,14 @@ def open_lake(pipeline: Pipeline, name: str, source: DeltaSource | IcebergSource
     )
 
 
-def fix_versions(pipeline: Pipeline, connect: Connector) -> Connector:
-    """Return a connector that reads each table in a lake at the version which is the newest now."""
-    readers = {name: open_source(pipeline, name, connect) for name in pipeline.sources}
+def fix_versions(pipeline: Pipeline, connect: Connector, sources: Iterable[str] | None = None) -> Connector:
+    """Return a connector that reads each table in a lake at the version which is the newest now.
+
+    Args:
+        sources: those that are read. Default: all.
+    """
+    named = pipeline.sources if sources is None else sources
+    readers = {name: open_source(pipeline, name, connect) for name in named}
     versions = {name: reader.read_version() for name, reader in readers.items() if isinstance(reader, LakeReader)}
     return replace(connect, versions=versions)
 

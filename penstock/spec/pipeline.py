@@ -19,7 +19,7 @@ from penstock.spec.parts import (
 )
 from penstock.spec.pipeline_fields import Destination, PipelineFields
 from penstock.spec.reasons import Reasons
-from penstock.spec.sources import LogSource, Source, SqlSource
+from penstock.spec.sources import FilesSource, LogSource, Source, SqlSource
 from penstock.spec.stages import FEATURES, MODEL, SCORES
 from penstock.spec.steps import (
     ScoreStep,
@@ -250,6 +250,27 @@ class Pipeline(PipelineFields):
                 )
             if column.casefold() in self.private_columns:
                 raise ValueError(f"`labels.slices` names `{column}`, which is private; its values would be shown")
+        return self
+
+    @model_validator(mode="after")
+    def _other_sources_can_be_held(self) -> Self:
+        if not self.holds_snapshot:
+            return self
+        if len(self.sources) == 1:
+            raise ValueError(
+                "`serve.features: snapshot` holds the other sources, and there is only one source; leave it out"
+            )
+        for name, source in list(self.sources.items())[1:]:
+            if isinstance(source, LogSource):
+                raise ValueError(
+                    f"`{name}` cannot be in a snapshot: the lines of a log come into the warehouse with a run. Write "
+                    "`serve.features: request`"
+                )
+            if isinstance(source, FilesSource) and source.is_one_file_an_interval:
+                raise ValueError(
+                    f"`{name}` cannot be in a snapshot: it has one file an interval, and that of now may not be there "
+                    "yet. Write `every` and `lookback`, or a path without the interval"
+                )
         return self
 
     @model_validator(mode="after")

@@ -198,15 +198,21 @@ class PipelineFields(Part):
     def for_requests(self) -> Self:
         """The pipeline as it scores a request: a row that fails a critical expectation is refused, and only that row.
 
-        What is judged over a whole interval is left out.
+        What is judged over a whole interval is left out, and what a snapshot of the other sources was judged by.
         """
         own = (self.primary, FEATURES, SCORES)
         judged = {
             stage: tuple(each.for_requests if stage in own else each for each in listed if each.is_row)
             for stage, listed in self.expectations.items()
+            if stage in own or not self.holds_snapshot
         }
         left_out = {"reasons": None, "drift": None, "promotion": None, "challengers": (), "seal": False}
         return self.model_copy(update=left_out | {"expectations": judged})
+
+    @property
+    def holds_snapshot(self) -> bool:
+        """Whether a server holds the rows of the other sources in memory."""
+        return self.serve is not None and self.serve.features == "snapshot"
 
     @property
     def candidates(self) -> tuple[ModelRef, ...]:

@@ -2,9 +2,9 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
 
 from penstock.resources.memory import read_size
 from penstock.spec.parts import Duration, Part
@@ -52,13 +52,18 @@ class ServeLimit(Part):
     """Most bytes of a request's body."""
     in_flight: int = Field(default=64, ge=1, le=10_000, examples=[64])
     """Most requests at once. Those beyond it are answered with 429."""
+    snapshot: Bytes = Field(default=2**28, ge=1024, le=2**36, examples=["256MiB"])
+    """Most bytes of a snapshot, over all its sources. A larger one is not taken."""
 
 
 class Serve(Part):
     """How `penstock serve` scores requests."""
 
-    features: Literal["request"] = Field(default="request", examples=["request"])
-    """Where the rows come from: a request brings those of the primary source, and may bring rows of the others."""
+    features: Literal["request", "snapshot"] = Field(default="request", examples=["snapshot"])
+    """Where the rows of the other sources come from. With `request` a request may bring them. With `snapshot` the
+    server holds them in memory, and a request brings rows of the primary source only."""
+    refresh: Duration = Field(default=timedelta(minutes=5), examples=["5m"])
+    """For `features: snapshot`: how often the snapshot is taken again."""
     batch: ServeBatch = Field(default=ServeBatch(), examples=[{"rows": 32, "wait": "2ms"}])
     """Which requests are scored together."""
     limit: ServeLimit = Field(default=ServeLimit(), examples=[{"rows": 1000, "bytes": "1MiB", "in_flight": 64}])
@@ -69,3 +74,16 @@ class Serve(Part):
     counted."""
     retention: Duration = Field(default=timedelta(days=30), examples=["30d"])
     """How long recorded rows are kept, and how long an `Idempotency-Key` counts. `penstock prune` removes them."""
+
+    @field_validator("refresh")
+    @classmethod
+    def _refresh_is_a_while(cls, value: timedelta) -> timedelta:
+        if not timedelta(minutes=1) <= value <= timedelta(days=7):
+            raise ValueError("`refresh` is from one minute to seven days; write it like `5m`")
+        return value
+
+    @model_validator(mode="after")
+    def _refresh_goes_with_a_snapshot(self) -> Self:
+        if self.features == "request" and "refresh" in self.model_fields_set:
+            raise ValueError("`refresh` goes with `features: snapshot`; write that too, or leave `refresh` out")
+        return self

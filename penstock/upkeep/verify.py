@@ -129,13 +129,16 @@ def _differ_from_partitions(connection: sa.Connection, counted: sa.ColumnElement
 
 
 def _profiles_count_the_rows(connection: sa.Connection) -> Iterator[Violation]:
-    """Compare the counts of each profile with the rows of its run."""
+    """Compare the counts of each profile with the rows of its run.
+
+    A run of recorded requests may have the counts of all runs of its interval, see `serving.judged_grains`.
+    """
     columns = (profiles.c.run_id, profiles.c.column_name, profiles.c.stage, profiles.c.counts, profiles.c.nulls)
     rows = (runs.c.rows_scored, runs.c.rows_extracted - runs.c.rows_excluded, runs.c.step_models)
     query = sa.select(*columns, *rows).select_from(profiles.join(runs, runs.c.run_id == profiles.c.run_id))
     wrong: list[str] = []
     for run_id, column, stage, counts, nulls, scored, most, steps in connection.execute(
-        query.where(runs.c.rows_scored.is_not(None)).execution_options(yield_per=1000)
+        query.where(runs.c.rows_scored.is_not(None), runs.c.variant != SERVED).execution_options(yield_per=1000)
     ):
         counted = sum(json.loads(counts)) + nulls
         least = 0 if steps else scored  # a step with `when` scores some of the rows

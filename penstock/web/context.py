@@ -133,6 +133,7 @@ class WebContext:
             if served.scorer is None:
                 self._take_first_models(served)
             else:
+                self._take_due_snapshot(served)
                 served.take_models()
         return served
 
@@ -142,7 +143,15 @@ class WebContext:
         with self.open_of(served.pipeline), self.open_sources() as connect:
             for name in dict.fromkeys(source.connection for source in sources if isinstance(source, SqlSource)):
                 _wait_for_file(connect(name))
+            self._take_due_snapshot(served)
             served.take_models()
+
+    def _take_due_snapshot(self, served: ServedPipeline) -> None:
+        """Read the rows of the other sources, if the pipeline holds them and they are older than its `refresh`."""
+        snapshot = served.snapshot
+        age = None if snapshot is None else snapshot.age(self.now())
+        if served.pipeline.holds_snapshot and (age is None or age >= served.limits.refresh.total_seconds()):
+            served.take_snapshot(self.now)
 
     @contextmanager
     def open_sources(self) -> Iterator[Connector]:

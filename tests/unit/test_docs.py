@@ -256,6 +256,8 @@ def as_pipeline(key: Key, example: Any) -> str:
         pipeline["sources"] = {"orders": PAYMENTS}
     if key.name == "promotion":
         pipeline |= PROMOTING
+    if key.section == "Serve" and key.name in ("features", "refresh"):
+        pipeline |= {"sources": {**pipeline["sources"], "customers": SQL}, "serve": {"features": "snapshot"} | shown}
     if "models" in pipeline:
         del pipeline["model"]
     return yaml.safe_dump(json.loads(json.dumps(pipeline, default=str)), sort_keys=False)  # a copy has no anchors

@@ -116,6 +116,18 @@ class _Check:
         with self.report.about("serve"):
             refuse_unservable(self.pipeline)
             self.report.ok("serve", "its row expectations can be judged within a request")
+        if self.pipeline.holds_snapshot:
+            self._check_snapshot(self.pipeline.serve.limit.snapshot)
+
+    def _check_snapshot(self, most_bytes: int) -> None:
+        """Take a snapshot of the secondary sources as a server does, and say what it holds."""
+        from penstock.privacy.masking import make_masking
+        from penstock.serving.source_snapshot import take_snapshot
+
+        with self.report.about("serve"):
+            masking = make_masking(self.pipeline, self.settings)
+            snapshot = take_snapshot(self.pipeline, self.connect, masking, most_bytes, datetime.now(UTC))
+            self.report.ok("serve", f"each process holds {snapshot.summary}")
 
     def check_seal(self) -> None:
         """Check that rows can be sealed, under a key that the rows before had."""

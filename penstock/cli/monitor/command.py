@@ -7,6 +7,7 @@ from penstock.cli.monitor.compare import compare_sides
 from penstock.cli.monitor.drift import show_drift
 from penstock.cli.monitor.performance import show_performance
 from penstock.cli.monitor.replay import replay_limits
+from penstock.cli.monitor.served import check_served
 from penstock.cli.monitor.threshold import show_thresholds
 
 
@@ -23,4 +24,5 @@ def add_commands(app: typer.Typer) -> None:
     group.command("threshold", epilog=thresholds)(show_thresholds)
     replayed = 'Example: penstock monitor replay card-risk --expectation "mean(score) < 0.2" --quarantine-limit 0.01'
     group.command("replay", epilog=replayed)(replay_limits)
+    group.command("served", epilog="Example: penstock monitor served card-risk --since 2026-01-05")(check_served)
     app.add_typer(group, name="monitor")

@@ -66,7 +66,8 @@ def show_performance(
         known = nearest(by, question.labels.slices)
         raise SettingsError(f"`{by}` is not in `labels.slices` of `{spec.name}`", f"{known} Add it there.".lstrip())
     database = ledger_connector(settings)(spec.destination.connection)
-    judged = [run for run in list_judged_runs(database, spec.name, first, last) if _is_of(run.model, model)]
+    listed = list_judged_runs(database, spec.name, first, last, recorded=True)
+    judged = [run for run in listed if _is_of(run.model, model)]
     if believed is None:
         refresh_performance(database, question)
         found = read_performance(database, judged)

@@ -90,7 +90,7 @@ def _serve(context: WebContext, name: str) -> ServedPipeline:
     refuse_unservable(pipeline)
     served = context.serve(pipeline)
     if served.scorer is None:
-        raise PageError(409, "This pipeline cannot be tried", served.problem)
+        raise PageError(409, "This pipeline cannot be tried", served.problem or served.snapshot_problem)
     return served
 
 

@@ -12,8 +12,9 @@ from penstock.errors import ServeRefused
 from penstock.models.registry import Registry
 from penstock.privacy.masking import NO_MASKING
 from penstock.run.partition_options import PartitionOptions
-from penstock.serving.served_pipeline import STATEMENT_SECONDS, ServedPipeline, choose_columns, refuse_unservable
+from penstock.serving.served_pipeline import STATEMENT_SECONDS, ServedPipeline, refuse_unservable
 from penstock.serving.server import Address
+from penstock.serving.source_columns import choose_columns
 from penstock.spec.pipeline import Pipeline
 from tests.driver import SETTINGS
 from tests.shop import SPEC
@@ -58,6 +59,7 @@ def test_an_expectation_that_only_great_expectations_can_judge_is_refused() -> N
     [
         ("select payment_id, amount * 2 as amount from payments", {"payment_id", "amount"}),
         ("select payment_id, created_at from payments", {"payment_id", "created_at", "amount"}),
+        ("select payment_id, count(*) as amount from payments group by payment_id", {"payment_id", "amount"}),
         ("select * from payments", set(TYPES)),
         ("select p.*, 1 as one from payments p", set(TYPES)),
         ("select * exclude (created_at) from payments", set(TYPES)),
