@@ -138,11 +138,11 @@ def make_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
     def make(scheme: str) -> str:
         if scheme == "local":
             return str(tmp_path / "out")
-        server: Any = request.getfixturevalue({"s3": "s3_server", "gs": "google_server"}[scheme])
+        server: Any = request.getfixturevalue({"s3": "s3_server", "gs": "google_server", "az": "azure_server"}[scheme])
         for variable, value in server.environment().items():
             monkeypatch.setenv(variable, value)
         if scheme not in _BUCKETS:
-            _BUCKETS[scheme] = server.make_bucket()
+            _BUCKETS[scheme] = server.make_container() if scheme == "az" else server.make_bucket()
             obstore.put(server.store(_BUCKETS[scheme]), "first", b"")  # SeaweedFS makes the bucket with it
         bucket = _BUCKETS[scheme]
         return f"{scheme}://{bucket}/{uuid.uuid4().hex}"
@@ -167,7 +167,7 @@ def forget(place: ChangingPlace, key: int) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_an_erased_row_is_in_no_file_any_more(
     changing_place: ChangingPlace, make_root: MakeRoot, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +218,7 @@ def test_an_erased_row_that_only_older_files_have_is_removed_too(
     assert len(data_files(root)) == 3
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_prune_removes_what_no_pointer_names_after_a_day(
     changing_place: ChangingPlace, make_root: MakeRoot, scheme: str
 ) -> None:
@@ -265,7 +265,7 @@ def test_the_prune_command_counts_files_and_removes_them(changing_place: Changin
     assert read_scores(str(root)) == place.seen_scores()
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_a_pointer_never_moves_back(changing_place: ChangingPlace, make_root: MakeRoot, scheme: str) -> None:
     """Many processes move one pointer at once, each to another delivery. The newest one stands."""
     place, root = changing_place, make_root(scheme)
