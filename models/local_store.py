@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from penstock.durable_files import lock_file, replace_durably, sync_folder, write_durably
 from penstock.models.manifest import MANIFEST_FILE
-from penstock.models.store_files import (
-    lock_file,
-    read_inside,
-    refuse_links,
-    replace_durably,
-    sync_folder,
-    write_durably,
-)
+from penstock.models.store_files import read_inside, refuse_links
 
 _INCOMING = ".incoming-"
 

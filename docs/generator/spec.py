@@ -39,6 +39,8 @@ SECTIONS = {
     "Drift": "drift keys",
     "Distance": "drift distance",
     "HttpDelivery": "delivery by HTTP",
+    "FileDelivery": "delivery to files",
+    "DeltaDelivery": "delivery to a Delta table",
     "Labels": "labels keys",
     "Limit": "limit of a metric",
     "Promotion": "promotion keys",

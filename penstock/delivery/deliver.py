@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from penstock.database.bulk import bulk_transaction
 from penstock.database.connections import Database
-from penstock.delivery.rows import digest, read_delivered, write_json, write_rows
+from penstock.delivery.rows import digest, hide_key, read_delivered, write_json, write_rows
 from penstock.delivery.target import BatchTarget, IntervalTarget, Reply, Target
-from penstock.errors import DeliveryTakenOver, TerminalError
+from penstock.errors import DeliveryTakenOver, PlaceRefused, TerminalError
 from penstock.ledger.deliveries import (
     acknowledge,
     begin_plan,
@@ -24,6 +24,8 @@ from penstock.ledger.deliveries import (
     record_reply,
 )
 from penstock.ledger.delivery_targets import (
+    clear_erased,
+    read_erased,
     read_not_before,
     record_failure,
     record_success,
@@ -164,7 +166,24 @@ class Courier:
             if again or not changes or total.failures:
                 break
         if not self._find_changes(None) and not total.failures:
-            record_success(self.database, self.outbox)
+            total = self._remove_erased(token, total)
+            if not total.failures:
+                record_success(self.database, self.outbox)
+        return total
+
+    def _remove_erased(self, token: str, total: Delivered) -> Delivered:
+        """Remove files that may have an erased row, now that no pointer names them."""
+        erased_at = read_erased(self.database, self.outbox)
+        if erased_at is None or not isinstance(self.target, IntervalTarget):
+            return total
+        renew_lease(self.database, self.outbox, token, self._lease_seconds)
+        try:
+            self.target.remove_unread(None)
+        except PlaceRefused as error:
+            text = f"files that may have an erased row are still there: {error.reason}"
+            record_failure(self.database, self.outbox, text)
+            return replace(total, failures=(*total.failures, text))
+        clear_erased(self.database, self.outbox, token, erased_at)
         return total
 
     def _find_changes(self, only: Change | None) -> list[Change]:
@@ -232,7 +251,7 @@ class Courier:
         """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
         delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
         for rows in self._read(token, change):
-            self.target.check(rows.schema)
+            self.target.check_columns(rows.schema)
             for first in range(0, rows.num_rows, STAGED_ROWS):
                 renew_lease(self.database, self.outbox, token, self._lease_seconds)
                 self._stage(delivery, rows.slice(first, STAGED_ROWS))
@@ -292,7 +311,9 @@ class Courier:
     def _send_once(self, token: str, batch: Batch) -> Reply:
         target = self.target
         if isinstance(target, IntervalTarget):
-            return target.replace(self.outbox, batch.delivery, self._read(token, batch.delivery.change))
+            read = self._read(token, batch.delivery.change)
+            hidden = (hide_key(rows, self.pipeline.key, self.masking) for rows in read)
+            return target.replace(self.outbox, batch.delivery, hidden)
         assert isinstance(target, BatchTarget)
         return target.send(self.outbox, batch, read_rows(self.database, batch))
 

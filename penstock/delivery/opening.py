@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from penstock.database.connections import Database, open_url
 from penstock.delivery.deliver import Courier, Delivered
+from penstock.delivery.delta import DeltaTarget
+from penstock.delivery.files import FileTarget
+from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
 from penstock.delivery.merge import MergeTarget
 from penstock.delivery.target import Target
@@ -13,9 +17,10 @@ from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
 from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
+from penstock.object_stores import ENVIRONMENT, StoreAccess, parse_access
 from penstock.privacy.masking import MaskingPolicy, make_masking
 from penstock.settings import Settings
-from penstock.spec.deliver import AnyTarget, HttpDelivery, MergeDelivery
+from penstock.spec.deliver import AnyTarget, DeltaDelivery, FileDelivery, HttpDelivery, MergeDelivery, PlacedDelivery
 from penstock.spec.pipeline import Pipeline
 
 SHORTEST_SECRET = 16
@@ -144,9 +149,44 @@ def open_target(target: AnyTarget, read_value: Callable[[str], str], statement_s
     Raises:
         SettingsError, AddressRefused: as the function of its kind.
     """
+    if isinstance(target, PlacedDelivery):
+        return open_placed(target, read_value)
     if isinstance(target, MergeDelivery):
         return open_merge(target, read_value, statement_seconds)
     return open_http(target, read_value)
+
+
+def open_placed(target: FileDelivery | DeltaDelivery, read_value: Callable[[str], str]) -> FileTarget | DeltaTarget:
+    """Open a target in a folder or an object store. Nothing is read or written.
+
+    Raises:
+        SettingsError: as `read_access` and `open_delta`.
+    """
+    access = read_access(target, read_value)
+    if isinstance(target, DeltaDelivery):
+        return open_delta(target, access)
+    return FileTarget(target.name, target.kind, target.template, open_folder(target.template.root, access))
+
+
+def read_access(target: PlacedDelivery, read_value: Callable[[str], str]) -> StoreAccess:
+    """Return the options that the object store of a target is opened with.
+
+    Raises:
+        SettingsError: the target's connection does not have such options.
+    """
+    return ENVIRONMENT if target.connection is None else parse_access(target.connection, read_value(target.connection))
+
+
+def open_delta(target: DeltaDelivery, access: StoreAccess) -> DeltaTarget:
+    """Open a Delta table. Nothing is read or written.
+
+    Raises:
+        SettingsError: the library is not installed.
+    """
+    if find_spec("deltalake") is None:
+        what = f"`{target.name}` is a Delta table, and the library `deltalake` is not installed"
+        raise SettingsError(what, "Install Penstock's extra `delta`.")
+    return DeltaTarget(target.name, target.place, open_folder(target.place, access), access)
 
 
 def open_merge(target: MergeDelivery, read_value: Callable[[str], str], statement_seconds: int) -> MergeTarget:

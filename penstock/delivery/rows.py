@@ -13,13 +13,15 @@ import sqlalchemy as sa
 
 from penstock.database.bulk import read
 from penstock.database.connections import Database
-from penstock.errors import DestinationMismatch, KeyNotDeliverable
+from penstock.database.types import MAX_DIGITS, ExactNumber, arrow_type
+from penstock.errors import ColumnNotDeliverable, DestinationMismatch, KeyNotDeliverable
 from penstock.interval import as_utc
 from penstock.ledger.destinations import split_name
 from penstock.ledger.reader import RunRecord
 from penstock.privacy.key_forms import write_value
 from penstock.privacy.masking import MaskingPolicy
-from penstock.run.history_table import history_name, reflect_history
+from penstock.run.history_table import history_name, reflect_history, stored_columns
+from penstock.run.row_types import NUMBER
 from penstock.spec.column_names import OWN_COLUMNS
 from penstock.spec.deliver import AnyTarget
 from penstock.spec.pipeline import Pipeline
@@ -31,8 +33,11 @@ def read_delivered(
 ) -> Iterator[pa.Table]:
     """Yield the rows of a run that a target gets, one partition at a time: the key, and then the columns.
 
+    A target that takes an interval as a whole gets the same types in all partitions: those of the table.
+
     Raises:
         DestinationMismatch: the table lacks a column that is delivered.
+        ColumnNotDeliverable: a value does not fit the type of its column.
         ExpressionError: `where` cannot be evaluated.
     """
     schema, _ = split_name(run.destination or "")
@@ -41,19 +46,53 @@ def read_delivered(
         table = reflect_history(connection, name.name, schema or None)
         numbers = sa.select(table.c.partition).where(table.c.run_id == run.run_id).distinct()
         partitions = sorted(connection.execute(numbers).scalars())
+        kinds = pa.schema([(c.name, _file_type(c.type)) for c in stored_columns(connection, name)])
     stored = [column.name for column in table.c if column.name not in OWN_COLUMNS]
     columns = [column for column in target.columns or stored if column not in pipeline.key]
     if lacking := [column for column in columns if column not in stored]:
         reason = f"it has no column `{lacking[0]}`, which `{target.name}` of `deliver` gets"
         raise DestinationMismatch(run.destination_table, reason, "Correct `columns`, or add the column to `keep`")
+    whole = target.batch_rows is None
     for partition in partitions:
         mine = (table.c.run_id == run.run_id, table.c.partition == partition)
-        rows = read(database, sa.select(*(table.c[column] for column in stored)).where(*mine), exact=pipeline.key)
+        query = sa.select(*(table.c[column] for column in stored)).where(*mine)
+        if whole:
+            rows = _cast(read(database, query, kinds, exact=stored), kinds, target.name)
+            rows = rows.sort_by([(column, "ascending") for column in pipeline.key])
+        else:
+            rows = read(database, query, exact=pipeline.key)
         if target.where is not None:
             from penstock.run.decisions import choose_delivered
 
             rows = rows.filter(choose_delivered(pipeline, target.name, target.where, rows, statement_seconds))
         yield rows.select([*pipeline.key, *columns])
+
+
+def _file_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    """Return the type of a column in a file, which does not depend on the values."""
+    if isinstance(kind, ExactNumber):
+        return pa.decimal128(MAX_DIGITS, kind.scale) if kind.precision is not None or kind.scale else NUMBER
+    return arrow_type(kind)
+
+
+def _cast(rows: pa.Table, kinds: pa.Schema, target: str) -> pa.Table:
+    columns = []
+    for column in rows.column_names:
+        kind = kinds.field(column).type
+        try:
+            columns.append(rows[column].cast(kind))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            raise ColumnNotDeliverable(target, column, str(kind)) from None
+    return pa.table(columns, names=rows.column_names)
+
+
+def hide_key(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy) -> pa.Table:
+    """Replace the private columns of the key by their keyed hashes."""
+    for column in key:
+        if masking.hides([column]):
+            hashed = [masking.hash(write_value(value)) for value in rows[column].to_pylist()]
+            rows = rows.set_column(rows.column_names.index(column), column, pa.array(hashed, pa.string()))
+    return rows
 
 
 def write_rows(rows: pa.Table, key: Sequence[str], masking: MaskingPolicy, target: str) -> tuple[list[str], list[str]]:

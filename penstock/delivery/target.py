@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -36,7 +37,7 @@ class Target(ABC):
         """Look whether the target can be reached, before a delivery to it is planned."""
         return Reply(True, "")
 
-    def check(self, rows: pa.Schema) -> None:  # noqa: B027 # most targets take any columns
+    def check_columns(self, rows: pa.Schema) -> None:  # noqa: B027 # most targets take any columns
         """Refuse columns that the target would not keep as they are. It is open.
 
         Raises:
@@ -65,4 +66,28 @@ class IntervalTarget(Target):
 
         Args:
             rows: One table for each partition of the live run, of `delivery.change`. Without a run there are none.
+        """
+
+    @abstractmethod
+    def check(self) -> None:
+        """Look whether rows can be put there. Nothing is changed.
+
+        Raises:
+            PlaceRefused: they cannot.
+        """
+
+    @abstractmethod
+    def find_unread(self, before: datetime | None) -> list[str]:
+        """Return what no reader finds any more: files that are not live, of before a time. None: whenever written.
+
+        Raises:
+            PlaceRefused: it does not answer.
+        """
+
+    @abstractmethod
+    def remove_unread(self, before: datetime | None) -> None:
+        """Remove what `find_unread` returns. The caller has the lease of the target.
+
+        Raises:
+            PlaceRefused: it does not answer, or removes nothing.
         """

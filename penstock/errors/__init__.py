@@ -8,12 +8,15 @@ what to do next.
 from penstock.errors.base import PenstockError, TerminalError, TransientError, UsageError, nearest
 from penstock.errors.deliveries import (
     AddressRefused,
+    ColumnNotDeliverable,
     DeliveryFailed,
     DeliveryTakenOver,
     KeyNotDeliverable,
     MergeRefused,
     NoTarget,
     NotLive,
+    PlaceRefused,
+    PointerRefused,
     TargetBusy,
 )
 from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
@@ -131,6 +134,7 @@ __all__ = [
     "BrokenArchive",
     "BrokenFile",
     "ClusterUnreachable",
+    "ColumnNotDeliverable",
     "CompareRefused",
     "DatabaseFull",
     "DatabaseLocked",
@@ -191,6 +195,8 @@ __all__ = [
     "PartitionMoved",
     "PenstockError",
     "PipelineNotFound",
+    "PlaceRefused",
+    "PointerRefused",
     "Problem",
     "PromotionsDiffer",
     "PublishRefused",

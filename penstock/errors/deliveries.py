@@ -129,6 +129,63 @@ class MergeRefused(TerminalError):
 
 
 @dataclass(eq=False)
+class ColumnNotDeliverable(TerminalError):
+    """A column has a value that its type in the target's files or table cannot hold.
+
+    Cause: a number has more than 10 digits after the point, or more than 28 before it, and its column declares none.
+    Or a value is not of the type of its column.
+    Remedy: round or cast it in the features query, or leave the column out with `columns`.
+    """
+
+    target: str
+    column: str
+    kind: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.target}` cannot get the column `{self.column}`, because one of its values is no {self.kind}. "
+            "Round or cast it in the features query, or leave the column out with `columns`."
+        )
+
+
+@dataclass(eq=False)
+class PlaceRefused(TerminalError):
+    """A folder or an object store does not take the rows of a target.
+
+    Cause: the disk is full, the right to write is missing, the bucket does not exist, or the store does not answer.
+    Remedy: correct `path` or `connection`, make room, or give the right to write there. The next run tries again.
+    """
+
+    target: str
+    reason: str
+    passing: bool
+    """Whether the same may succeed later."""
+
+    def message(self) -> str:
+        return f"`{self.target}` cannot be written: {self.reason}. Correct its place, or the right to write there."
+
+
+@dataclass(eq=False)
+class PointerRefused(TerminalError):
+    """A pointer is not this target's to move.
+
+    Cause: it belongs to another pipeline or target, or it is newer than the ledger: another ledger writes to the same
+    place, or the ledger was restored from an older copy.
+    Remedy: give each target a place of its own. After a restore, remove the pointers and deliver again.
+    """
+
+    target: str
+    pointer: str
+    reason: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.target}` does not move the pointer `{self.pointer}`: {self.reason}. "
+            "Give each target a place of its own. If the ledger was restored from an older copy, remove the pointer."
+        )
+
+
+@dataclass(eq=False)
 class DeliveryFailed(TerminalError):
     """Targets did not get all live rows.
 

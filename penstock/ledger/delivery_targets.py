@@ -120,3 +120,23 @@ def mark_announced(database: Database, outbox: Outbox) -> None:
         mine = sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets))
         told = mine.where(delivery_targets.c.failing_since.is_not(None))
         connection.execute(told.values(announced_at=database.now(connection)))
+
+
+def read_erased(database: Database, outbox: Outbox) -> datetime | None:
+    """Return when a row was erased that files of the target may still have. None: none was."""
+    query = sa.select(delivery_targets.c.erased_at).where(*outbox.rows_of(delivery_targets))
+    with database.reading() as connection:
+        erased_at: datetime | None = connection.execute(query).scalar()
+    return erased_at
+
+
+def clear_erased(database: Database, outbox: Outbox, token: str, erased_at: datetime) -> None:
+    """Record that no file has the erased rows. A row that was erased since stays marked.
+
+    Raises:
+        DeliveryTakenOver: another process has the target.
+    """
+    same = (*outbox.rows_of(delivery_targets), delivery_targets.c.erased_at == erased_at)
+    with database.writing() as connection:
+        require_lease(connection, outbox, token)
+        connection.execute(sa.update(delivery_targets).where(*same).values(erased_at=None))

@@ -468,6 +468,7 @@ delivery_targets = sa.Table(
     sa.Column("failing_since", UtcDateTime),
     sa.Column("error", sa.Text),  # of the newest delivery, while `failing_since` is set
     sa.Column("announced_at", UtcDateTime),  # when people were told of the failures since `failing_since`
+    sa.Column("erased_at", UtcDateTime, info={"since": 12}),  # a row was erased that old files may still have
     info={"since": 11},
 )
 """One row a target of `deliver:`. Who delivers to it first takes its lease."""

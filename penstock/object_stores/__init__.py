@@ -3,13 +3,14 @@
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, parse_access
 from penstock.object_stores.listing import list_files, matches_pattern
 from penstock.object_stores.reading import StoredObject, open_file, read_bytes, read_state, read_whole
-from penstock.object_stores.writing import write_bytes
+from penstock.object_stores.writing import delete, upload, write_bytes
 from penstock.object_urls import is_remote
 
 __all__ = [
     "ENVIRONMENT",
     "StoreAccess",
     "StoredObject",
+    "delete",
     "is_remote",
     "list_files",
     "locate",
@@ -19,5 +20,6 @@ __all__ = [
     "read_bytes",
     "read_state",
     "read_whole",
+    "upload",
     "write_bytes",
 ]

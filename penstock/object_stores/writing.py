@@ -1,8 +1,10 @@
-"""Write an object whole, under a condition if one is stated."""
+"""Write an object whole, under a condition if one is stated, and delete objects."""
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import ObjectChanged
+from penstock.errors import ObjectChanged, ObjectNotFound
 from penstock.object_stores.access import ENVIRONMENT, StoreAccess, locate, open_store
 from penstock.object_stores.reading import quoted_etag
 from penstock.object_stores.store_errors import translated_store_errors
@@ -36,6 +38,36 @@ def write_bytes(
             mode = {"version": _generation(location, obstore.head(store, location.key), if_match)}
         written = obstore.put(store, location.key, content, mode=mode)
     return quoted_etag(written["e_tag"])
+
+
+def upload(url: str, path: Path, access: StoreAccess = ENVIRONMENT) -> None:
+    """Write an object from a file, in parts if it is large. Readers see the old content or the new one, never a part.
+
+    Raises:
+        StoreRefused: the store refuses the request.
+        StoreUnavailable: the store does not answer. Whether the object was written is not known.
+    """
+    location = locate(url)
+    store = open_store(location, access)
+    import obstore
+
+    with translated_store_errors(location):
+        obstore.put(store, location.key, path)
+
+
+def delete(url: str, access: StoreAccess = ENVIRONMENT) -> None:
+    """Delete an object. One that is not there is no error.
+
+    Raises:
+        StoreRefused: the store refuses the request.
+        StoreUnavailable: the store does not answer. Whether the object was deleted is not known.
+    """
+    location = locate(url)
+    store = open_store(location, access)
+    import obstore
+
+    with suppress(ObjectNotFound), translated_store_errors(location):
+        obstore.delete(store, location.key)
 
 
 def _generation(location: ObjectUrl, meta: "ObjectMeta", etag: str) -> str | None:

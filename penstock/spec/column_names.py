@@ -11,6 +11,8 @@ RANK = "penstock_rank"
 """A column inside the view of the newest rows."""
 SEAL = "penstock_seal"
 """The column of the history table with each row's seal. The views do not show it."""
+DELTA_INTERVAL = "penstock_interval"
+"""The column of a Delta table by which a delivery finds the rows of an interval."""
 OWN_COLUMNS = ("run_id", "partition", SEAL)
 """Columns of the history table that are not the pipeline's."""
 _RESERVED = frozenset({*RUN_COLUMNS, STEP_MODELS, "partition"})

@@ -1,11 +1,14 @@
 """The `deliver:` of a spec: other systems that get the live rows."""
 
+import re
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from penstock.object_urls import is_remote, parse_url
 from penstock.spec.parts import Column, ConnectionName, Identifier, Part, SchemaName, UtcDatetime, twin_names
 from penstock.spec.steps import SqlExpression
+from penstock.spec.target_path import TargetPath, check_place
 
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
@@ -28,6 +31,16 @@ class TargetSpec(Part):
     def batch_rows(self) -> int | None:
         """Most rows of a batch. None: the target takes an interval as a whole."""
         return None
+
+    @property
+    def place(self) -> str | None:
+        """The folder that no other target may have. None: others may deliver to the same system."""
+        return None
+
+    @property
+    def names_interval(self) -> bool:
+        """Whether the place of the rows depends on their interval."""
+        return False
 
 
 class ColumnsSpec(TargetSpec):
@@ -125,4 +138,76 @@ class MergeDelivery(TargetSpec):
         return self
 
 
-AnyTarget = Annotated[HttpDelivery | MergeDelivery, Field(discriminator="kind")]
+class PlacedDelivery(ColumnsSpec):
+    """Keys of targets in a folder or an object store."""
+
+    DEFINING: ClassVar[frozenset[str]] = ColumnsSpec.DEFINING | {"kind", "path"}
+
+    connection: ConnectionName | None = Field(default=None, examples=["lake"])
+    """Name of the connection with the options of an object store, in the setting `PENSTOCK_CONNECTIONS__<NAME>`.
+    Without it they are read from the variables of the store's own tools."""
+
+    @model_validator(mode="after")
+    def _a_connection_is_of_a_store(self) -> Self:
+        if self.connection is not None and not is_remote(self.place or ""):
+            raise ValueError("`connection` is for a path in an object store, as in `s3://bucket/…`")
+        return self
+
+
+class FileDelivery(PlacedDelivery):
+    """Files in a folder or an object store: those of the live run of each interval, and a pointer that names them."""
+
+    kind: Literal["parquet", "csv"] = Field(examples=["parquet"])
+    """Kind of the target, which is the format of its files."""
+    path: str = Field(
+        min_length=1, max_length=1000, examples=["s3://lake/scores/{interval_start:%Y-%m-%d}/{run_id}", "out/{run_id}"]
+    )
+    """Folder of the files of a run: a local one, or `s3://`, `gs://` or `az://`. It has `{run_id}`, and may have
+    `{interval_start:…}` and `{interval_end:…}` with a format of `%Y`, `%m`, `%d`, `%H`, `%M`, `%S` and `%j`, in the
+    zone of the interval. The pointers are in `_live`, in the folder before the first field."""
+
+    @property
+    def place(self) -> str:
+        return self.template.root
+
+    @property
+    def names_interval(self) -> bool:
+        return self.template.names_interval
+
+    @property
+    def template(self) -> TargetPath:
+        """The path and its fields."""
+        return TargetPath(self.path)
+
+    @field_validator("path")
+    @classmethod
+    def _has_known_fields(cls, value: str) -> str:
+        TargetPath(value).check()
+        return value
+
+
+class DeltaDelivery(PlacedDelivery):
+    """A Delta table with the live rows of all intervals. Needs Penstock's extra `delta`."""
+
+    kind: Literal["delta"] = Field(examples=["delta"])
+    """Kind of the target."""
+    path: str = Field(min_length=1, max_length=1000, examples=["s3://lake/order_scores", "lake/order_scores"])
+    """Folder of the table: a local one, or `s3://`. It is empty or missing before the first delivery, which makes the
+    table."""
+
+    @property
+    def place(self) -> str:
+        return self.path.rstrip("/")
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        check_place(value)
+        if re.search(r"[{}]", value):
+            raise ValueError("the path of a Delta table has no fields, because the table has all intervals")
+        if is_remote(value) and (parse_url(value).scheme != "s3" or not parse_url(value).key.strip("/")):
+            raise ValueError("a Delta table is in a local folder, or in one of `s3://bucket/…`")
+        return value
+
+
+AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery | MergeDelivery, Field(discriminator="kind")]

@@ -291,6 +291,24 @@ class Pipeline(PipelineFields):
             )
 
     @model_validator(mode="after")
+    def _targets_have_places_of_their_own(self) -> Self:
+        known: dict[str, str] = {}
+        for target in self.deliver:
+            if target.names_interval and self.interval is None:
+                raise ValueError(
+                    f"the path of `{target.name}` in `deliver` names the interval, and the pipeline has no `interval`"
+                )
+            if target.place is None:
+                continue
+            other = known.setdefault(target.place, target.name)
+            if other != target.name:
+                raise ValueError(
+                    f"`{other}` and `{target.name}` in `deliver` are both in `{target.place}`; give each "
+                    "one a folder of its own"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _promotion_can_be_judged(self) -> Self:
         if self.promotion is None:
             return self

@@ -45,6 +45,7 @@ def erase_delivered(
     """
     for outbox in _outboxes(connection, pipeline):
         lock_target(connection, outbox)
+        _mark_erased(connection, pipeline, outbox, now)
         for interval_key in sorted(set(_find_open(connection, outbox, row_key, masking))):
             replace_open(connection, outbox, interval_key, now)
         for interval_key, key in _find_delivered(connection, outbox, row_key, masking):
@@ -56,6 +57,14 @@ def erase_delivered(
             connection.execute(sa.update(delivered_keys).where(*mine).values(digest=UNKNOWN))
             interval = (*outbox.rows_of(delivered_intervals), delivered_intervals.c.interval_key == interval_key)
             connection.execute(sa.update(delivered_intervals).where(*interval).values(run_id=None))
+
+
+def _mark_erased(connection: sa.Connection, pipeline: Pipeline, outbox: Outbox, now: datetime) -> None:
+    """Let the next delivery remove old files: they may have the row, although the target's live rows do not."""
+    whole = {target.name for target in pipeline.deliver if target.batch_rows is None}
+    if outbox.target in whole and _is_reachable(connection, pipeline, outbox):
+        mine = sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets))
+        connection.execute(mine.values(erased_at=now))
 
 
 def _is_reachable(connection: sa.Connection, pipeline: Pipeline, outbox: Outbox) -> bool:

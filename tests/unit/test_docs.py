@@ -208,6 +208,14 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         {"kind": "http", "name": "crm", "url": "crm"},
         lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}} | _interval_of_start(part),
     ),
+    "FileDelivery": (
+        {"kind": "parquet", "name": "lake", "path": "s3://lake/{run_id}"},
+        lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}, "interval": INTERVAL},
+    ),
+    "DeltaDelivery": (
+        {"kind": "delta", "name": "lake", "path": "s3://lake/scores"},
+        lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}} | _interval_of_start(part),
+    ),
     "Labels": (
         LABELS,
         lambda part: {

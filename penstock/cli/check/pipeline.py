@@ -139,6 +139,7 @@ class _Check:
         One that may answer later is a warning.
         """
         from penstock.delivery.opening import open_target
+        from penstock.delivery.target import IntervalTarget
 
         for target in self.pipeline.deliver:
             subject = f"deliver `{target.name}`"
@@ -146,6 +147,8 @@ class _Check:
                 assert self.connect.read_value is not None  # a command's connector has it
                 opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
                 reply = opened.open()
+                if isinstance(opened, IntervalTarget):
+                    opened.check()
                 opened.close()
                 if not reply.accepted:
                     (self.report.warning if reply.again else self.report.problem)(subject, reply.text)
@@ -160,7 +163,7 @@ class _Check:
                 opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
                 columns = [c for c in (*self.pipeline.key, *target.columns) if c in rows.column_names]
                 if opened.open().accepted:
-                    opened.check(rows.select(columns).schema)
+                    opened.check_columns(rows.select(columns).schema)
                 opened.close()
 
     def check_destination(self) -> None:

@@ -285,7 +285,7 @@ def test_values_arrive_as_they_are_and_go_again(open_crm: Callable[[str], Databa
     }
     target = MergeTarget(spec, database, 60)
     assert target.open().accepted
-    target.check(pa.schema({"customer_id": pa.int64()} | {name: TYPES[name] for name in kinds}))
+    target.check_columns(pa.schema({"customer_id": pa.int64()} | {name: TYPES[name] for name in kinds}))
     given = json.dumps({name: sent[name] for name in kinds})
     reply = target.send(OUTBOX, batch(1, 1), [OutboxRow('{"customer_id":1}', given)])
     assert reply.accepted, reply.text
@@ -305,7 +305,7 @@ def test_what_the_table_lacks_is_named(open_crm: Callable[[str], Database]) -> N
         read_table(database, spec)
     with pytest.raises(MergeRefused, match=r"it has no column `c_scor`. Correct `on` or `set`. Did you mean `c_score`"):
         read_table(database, spec.model_copy(update={"set": {"c_scor": "score"}}))
-    with pytest.raises(MergeRefused, match="connection `crm` has no such table or view.*Did you mean `typed`"):
+    with pytest.raises(MergeRefused, match=r"connection `crm` has no such table or view.*Did you mean `typed`"):
         read_table(database, spec.model_copy(update={"table": "typd"}))
 
 

@@ -1,0 +1,166 @@
+"""Write the live rows of each interval to files, and name those of the live run in one pointer for each interval."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from penstock.delivery.file_formats import WRITERS, RowWriter
+from penstock.delivery.folders import Folder
+from penstock.delivery.place_errors import refused, translated_place_errors
+from penstock.delivery.target import IntervalTarget, Reply
+from penstock.errors import PlaceRefused, PointerRefused
+from penstock.interval import DataInterval, iso
+from penstock.ledger.outbox import Delivery, Outbox
+from penstock.spec.target_path import TargetPath
+from penstock.wording import plural
+
+POINTERS = "_live"
+"""The folder of the pointers, below the folder of the target."""
+LONGEST_SECONDS = 600.0
+"""How long one partition may take, and the upload of a file."""
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file that is in its place."""
+
+    path: str
+    """Below the folder of the target."""
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FileTarget(IntervalTarget):
+    """Files in a folder. A file is in its place before a pointer names it, and no file is written twice differently."""
+
+    name: str
+    kind: str
+    path: TargetPath
+    folder: Folder
+
+    @property
+    def longest_seconds(self) -> float:
+        return LONGEST_SECONDS
+
+    def check(self) -> None:
+        with translated_place_errors(self.name):
+            self.folder.check()
+
+    def replace(self, outbox: Outbox, delivery: Delivery, rows: Iterator[pa.Table]) -> Reply:
+        try:
+            with translated_place_errors(self.name):
+                return self._replace(outbox, delivery, rows)
+        except PlaceRefused as error:
+            return refused(error)
+        except PointerRefused as error:
+            return Reply(False, str(error))
+
+    def remove_unread(self, before: datetime | None) -> None:
+        found = self.find_unread(before)
+        with translated_place_errors(self.name):
+            for key in found:
+                self.folder.remove(key)
+
+    def find_unread(self, before: datetime | None) -> list[str]:
+        with translated_place_errors(self.name):
+            return self._find_unread(before)
+
+    def _find_unread(self, before: datetime | None) -> list[str]:
+        found = list(self.folder.list())
+        pointers = [each.key for each in found if re.fullmatch(rf"{POINTERS}/[^./][^/]*\.json", each.key)]
+        named = {
+            file["path"] for key in pointers for file in json.loads(self.folder.read(key) or b"{}").get("files", ())
+        }
+        mine = re.compile(
+            rf"{self.path.pattern.pattern}/\.?{re.escape(self.name)}-[0-9]{{8}}\.{self.kind}(-[0-9a-f]{{32}})?"
+        )
+        old = (each for each in found if before is None or each.written_at < before)
+        return [each.key for each in old if mine.fullmatch(each.key) and each.key not in named]
+
+    def close(self) -> None:
+        """Nothing is open between two intervals."""
+
+    def _replace(self, outbox: Outbox, delivery: Delivery, rows: Iterator[pa.Table]) -> Reply:
+        key = f"{POINTERS}/{pointer_name(delivery.change.interval)}"
+        if self._is_moved(self.folder.read(key), key, outbox, delivery):
+            return Reply(True, "written before")
+        files = [*self._write(delivery, rows)]
+        content = write_pointer(outbox, delivery, files)
+        self.folder.change(key, lambda present: None if self._is_moved(present, key, outbox, delivery) else content)
+        return Reply(True, f"{plural(len(files), 'file')} written" if files else "no file is live")
+
+    def _is_moved(self, present: bytes | None, key: str, outbox: Outbox, delivery: Delivery) -> bool:
+        """Whether the pointer says already what this delivery says.
+
+        Raises:
+            PointerRefused: it is newer, or another target's.
+        """
+        if present is None:
+            return False
+        try:
+            found = json.loads(present)
+            owner, sequence = (found["pipeline"], found["destination"]), int(found["sequence"])
+        except (ValueError, TypeError, KeyError):
+            raise PointerRefused(self.name, key, "it is no pointer") from None
+        if owner[0] != outbox.pipeline and owner[1] != outbox.destination:  # one of them may have got another name
+            raise PointerRefused(self.name, key, f"it belongs to the pipeline `{owner[0]}`")
+        if sequence > delivery.sequence:
+            reason = f"it has the delivery {sequence}, which is newer than {delivery.sequence}"
+            raise PointerRefused(self.name, key, reason)
+        return sequence == delivery.sequence
+
+    def _write(self, delivery: Delivery, rows: Iterator[pa.Table]) -> Iterator[WrittenFile]:
+        """Write the rows as one file. Without rows there is none."""
+        first = next((table for table in rows if table.num_rows), None)
+        if first is None or delivery.change.run_id is None:
+            return
+        below = self.path.folder(delivery.change.interval, delivery.change.run_id)
+        key = f"{below}/{self.name}-{delivery.sequence:08d}.{self.kind}"
+        with self.folder.writing(key) as path:
+            writer: RowWriter = WRITERS[self.kind](path, first.schema)
+            try:
+                writer.write(first)
+                number = first.num_rows
+                for table in rows:
+                    writer.write(table)
+                    number += table.num_rows
+            finally:
+                writer.close()
+            written = WrittenFile(key, number, path.stat().st_size, _digest(path))
+        yield written
+
+
+def pointer_name(interval: DataInterval | None) -> str:
+    """Return the name of an interval's pointer: `20260101T000000Z-20260102T000000Z.json`."""
+    if interval is None:
+        return "all.json"
+    return "-".join(f"{moment:%Y%m%dT%H%M%SZ}" for moment in (interval.start, interval.end)) + ".json"
+
+
+def write_pointer(outbox: Outbox, delivery: Delivery, files: list[WrittenFile]) -> bytes:
+    """Write what readers need: which run is live, and its files."""
+    interval = delivery.change.interval
+    content: dict[str, Any] = {
+        "pipeline": outbox.pipeline,
+        "destination": outbox.destination,
+        "interval": None if interval is None else {"start": iso(interval.start), "end": iso(interval.end)},
+        "run": delivery.change.run_id,
+        "sequence": delivery.sequence,
+        "rows": sum(file.rows for file in files),
+        "files": [vars(file) for file in files],
+    }
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
