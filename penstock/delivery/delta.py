@@ -21,7 +21,7 @@ from penstock.spec.column_names import DELTA_INTERVAL
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 300.0
 """How long one partition may take, and a commit."""
 RETENTION_HOURS = 168
 """How long files of earlier versions stay, so that whoever reads one of them can end."""

@@ -23,7 +23,7 @@ from penstock.wording import plural
 
 POINTERS = "_live"
 """The folder of the pointers, below the folder of the target."""
-LONGEST_SECONDS = 600.0
+LONGEST_SECONDS = 300.0
 """How long one partition may take, and the upload of a file."""
 
 
@@ -77,14 +77,18 @@ class FileTarget(IntervalTarget):
     def _find_unread(self, before: datetime | None) -> list[str]:
         found = list(self.folder.list())
         pointers = [each.key for each in found if re.fullmatch(rf"{POINTERS}/[^./][^/]*\.json", each.key)]
-        named = {
-            file["path"] for key in pointers for file in json.loads(self.folder.read(key) or b"{}").get("files", ())
-        }
+        named = {path for key in pointers for path in self._read_named(key)}
         mine = re.compile(
             rf"{self.path.pattern.pattern}/\.?{re.escape(self.name)}-[0-9]{{8}}\.{self.kind}(-[0-9a-f]{{32}})?"
         )
         old = (each for each in found if before is None or each.written_at < before)
         return [each.key for each in old if mine.fullmatch(each.key) and each.key not in named]
+
+    def _read_named(self, pointer: str) -> list[str]:
+        try:
+            return [file["path"] for file in json.loads(self.folder.read(pointer) or b"")["files"]]
+        except (ValueError, TypeError, KeyError):
+            raise PlaceRefused(self.name, f"the pointer `{pointer}` cannot be read", passing=False) from None
 
     def close(self) -> None:
         """Nothing is open between two intervals."""

@@ -48,6 +48,7 @@ from tests.lake_readers import (
     read_pointers,
     read_scores,
 )
+from tests.servers.s3 import S3Server
 
 FOLDER = "{interval_start:%Y-%m-%d}/{run_id}"
 FORMATS = ("parquet", "csv")
@@ -138,11 +139,11 @@ def make_root(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, t
     def make(scheme: str) -> str:
         if scheme == "local":
             return str(tmp_path / "out")
-        server: Any = request.getfixturevalue({"s3": "s3_server", "gs": "google_server"}[scheme])
+        server: Any = request.getfixturevalue({"s3": "s3_server", "gs": "google_server", "az": "azure_server"}[scheme])
         for variable, value in server.environment().items():
             monkeypatch.setenv(variable, value)
         if scheme not in _BUCKETS:
-            _BUCKETS[scheme] = server.make_bucket()
+            _BUCKETS[scheme] = server.make_container() if scheme == "az" else server.make_bucket()
             obstore.put(server.store(_BUCKETS[scheme]), "first", b"")  # SeaweedFS makes the bucket with it
         bucket = _BUCKETS[scheme]
         return f"{scheme}://{bucket}/{uuid.uuid4().hex}"
@@ -167,7 +168,7 @@ def forget(place: ChangingPlace, key: int) -> str:
     return " ".join(text.split())
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_an_erased_row_is_in_no_file_any_more(
     changing_place: ChangingPlace, make_root: MakeRoot, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,7 +219,7 @@ def test_an_erased_row_that_only_older_files_have_is_removed_too(
     assert len(data_files(root)) == 3
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_prune_removes_what_no_pointer_names_after_a_day(
     changing_place: ChangingPlace, make_root: MakeRoot, scheme: str
 ) -> None:
@@ -265,7 +266,7 @@ def test_the_prune_command_counts_files_and_removes_them(changing_place: Changin
     assert read_scores(str(root)) == place.seen_scores()
 
 
-@pytest.mark.parametrize("scheme", ["local", "s3", "gs"])
+@pytest.mark.parametrize("scheme", ["local", "s3", "gs", "az"])
 def test_a_pointer_never_moves_back(changing_place: ChangingPlace, make_root: MakeRoot, scheme: str) -> None:
     """Many processes move one pointer at once, each to another delivery. The newest one stands."""
     place, root = changing_place, make_root(scheme)
@@ -463,3 +464,56 @@ def test_a_private_key_is_in_files_as_its_hash(
     assert list(rows.columns) == ["payment_id", "score"]
     assert rows["payment_id"].str.startswith("hash:").all()
     assert len(rows) == len([1 for _, country in place.view("country") if country != "DE"])
+
+
+def test_check_refuses_a_place_that_cannot_be(
+    changing_place: ChangingPlace, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in s3_server.environment().items():
+        monkeypatch.setenv(variable, value)
+    place = changing_place
+    write_target(place, "parquet", f"s3://{s3_server.make_bucket()}/out")
+    code, text = place.command("check", "card-risk")
+    assert code != 0
+    assert "there is no bucket `bucket-" in " ".join(text.split())
+
+    [line] = [line for line in place.spec.read_text().splitlines() if line.startswith("deliver:")]
+    for targets, reason in (
+        ("{kind: csv, name: a, path: 'x/{day}/{run_id}'}", "has the field `{day}`"),
+        ("{kind: csv, name: a, path: 'x/../{run_id}'}", "a part `.` or `..`"),
+        ("{kind: csv, name: a, path: 'x/{run_id}'}, {kind: delta, name: b, path: x}", "are both in `x`"),
+        ("{kind: delta, name: a, path: 'x/{run_id}'}", "a Delta table has no fields"),
+        ("{kind: delta, name: a, path: 'gs://x/y'}", "in a local folder, or in one of `s3://"),
+        ("{kind: csv, name: a, path: 'x/{run_id}', connection: lake}", "is for a path in an object store"),
+    ):
+        place.edit(line, f"deliver: [{targets}]")
+        line = f"deliver: [{targets}]"
+        code, text = place.command("check", "card-risk")
+        assert code != 0
+        assert reason in " ".join(text.split()), text
+
+
+def test_a_whole_run_is_written_again_if_asked(changing_place: ChangingPlace, tmp_path: Path) -> None:
+    """A file was lost, and is written under another name."""
+    place, root = changing_place, str(tmp_path / "out")
+    write_target(place, "parquet", root)
+    deliver_all(place)
+    lost = named_files(root)[0]
+    (Path(root) / lost).unlink()
+    code, text = place.command("deliver", "run", live_runs(place)[0].run_id, "--again")
+    assert code == 0, text
+    assert lost not in named_files(root)
+    assert read_scores(root) == place.seen_scores()
+    place.verify()
+
+
+def test_prune_removes_nothing_if_a_pointer_cannot_be_read(changing_place: ChangingPlace, tmp_path: Path) -> None:
+    place, root = changing_place, tmp_path / "out"
+    write_target(place, "parquet", str(root))
+    deliver_all(place)
+    pointer = next((root / "_live").glob("2*.json"))
+    pointer.write_text("half")
+    given = (place.warehouse, place.driver.pipeline, str, datetime.now(UTC) + timedelta(days=2))
+    [kept] = remove_unread(*given)
+    assert "cannot be read" in kept.error
+    assert len(data_files(str(root))) == 3

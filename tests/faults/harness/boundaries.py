@@ -4,6 +4,8 @@ order; between them stands what failed.
 They are found by listening to SQLAlchemy, ADBC, DuckDB and XGBoost, so that no code for faults stands in what ships.
 """
 
+import os
+import sys
 import threading
 from collections.abc import Callable
 from functools import wraps
@@ -14,6 +16,8 @@ from sqlalchemy.engine.default import DefaultDialect
 
 Reached = Callable[[str], None]
 
+TARGET = "delivered"
+"""The folder of targets that write files."""
 between_beats = threading.Lock()
 """Held while the lease is renewed: who is stopped in the middle of that would hold SQLite's one lock for writing."""
 
@@ -30,6 +34,7 @@ def watch_boundaries(reached: Reached) -> None:
     _watch_duckdb(tell)
     _watch_xgboost(tell)
     _watch_aliases(tell)
+    _watch_targets(tell)
     _watch_failures(tell)
     _watch_lease()
 
@@ -53,6 +58,16 @@ def _watch_adbc(tell: Reached) -> None:
     Cursor.fetch_arrow_table = _around(Cursor.fetch_arrow_table, tell, lambda *_: "ADBC fetch")
     Cursor.adbc_ingest = _around(Cursor.adbc_ingest, tell, lambda _, table, *__: f"ADBC COPY {table}")
     Connection.commit = _around(Connection.commit, tell, lambda *_: "ADBC COMMIT")
+
+
+def _watch_targets(tell: Reached) -> None:
+    """Tell before each move, new folder and removal below a folder that is named as one of a target is."""
+
+    def heard(event: str, details: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.mkdir", "os.remove") and f"{os.sep}{TARGET}{os.sep}" in str(details[0]):
+            tell(f"before {event} {details[0]}")
+
+    sys.addaudithook(heard)
 
 
 def _watch_aliases(tell: Reached) -> None:

@@ -13,7 +13,6 @@ import pytest
 from penstock.delivery.file_formats import WRITERS
 
 MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
-MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
 TIME = pa.timestamp("us", "UTC")
 ROWS = pa.table(
     {
