@@ -41,6 +41,7 @@ SECTIONS = {
     "HttpDelivery": "delivery by HTTP",
     "FileDelivery": "delivery to files",
     "DeltaDelivery": "delivery to a Delta table",
+    "MergeDelivery": "delivery into a table",
     "Labels": "labels keys",
     "Limit": "limit of a metric",
     "Promotion": "promotion keys",

@@ -251,7 +251,7 @@ class Courier:
         """Put the rows into the outbox, one partition at a time, and reduce them to the difference."""
         delivery = begin_plan(self.database, self.outbox, token, change, self.definition)
         for rows in self._read(token, change):
-            self.target.check(rows.schema)
+            self.target.check_columns(rows.schema)
             for first in range(0, rows.num_rows, STAGED_ROWS):
                 renew_lease(self.database, self.outbox, token, self._lease_seconds)
                 self._stage(delivery, rows.slice(first, STAGED_ROWS))

@@ -61,7 +61,7 @@ class MergeTarget(BatchTarget):
             return _refusal(error)
         return Reply(True, "")
 
-    def check(self, rows: pa.Schema) -> None:
+    def check_columns(self, rows: pa.Schema) -> None:
         self.table.check(rows, self.database)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from penstock.delivery.files import FileTarget
 from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
 from penstock.delivery.merge import MergeTarget
-from penstock.delivery.target import IntervalTarget, Target
+from penstock.delivery.target import Target
 from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
 from penstock.ledger.delivery_targets import record_failure
 from penstock.ledger.destinations import destination_name
@@ -156,19 +156,15 @@ def open_target(target: AnyTarget, read_value: Callable[[str], str], statement_s
     return open_http(target, read_value)
 
 
-def open_placed(target: PlacedDelivery, read_value: Callable[[str], str]) -> IntervalTarget:
+def open_placed(target: FileDelivery | DeltaDelivery, read_value: Callable[[str], str]) -> FileTarget | DeltaTarget:
     """Open a target in a folder or an object store. Nothing is read or written.
 
-    Args:
-        read_value: Returns the value of a named connection.
-
     Raises:
-        SettingsError: its connection has no options of a store, or a library is not installed.
+        SettingsError: as `read_access` and `open_delta`.
     """
     access = read_access(target, read_value)
     if isinstance(target, DeltaDelivery):
         return open_delta(target, access)
-    assert isinstance(target, FileDelivery)
     return FileTarget(target.name, target.kind, target.template, open_folder(target.template.root, access))
 
 

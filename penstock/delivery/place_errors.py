@@ -40,7 +40,7 @@ def reach(target: str, folder: Folder) -> Reply:
         with translated_place_errors(target):
             folder.check()
     except PlaceRefused as error:
-        return refused(error)
+        return Reply(False, str(error), again=error.passing)
     return Reply(True, "")
 
 

@@ -37,7 +37,7 @@ class Target(ABC):
         """Look whether the target can be reached, before a delivery to it is planned."""
         return Reply(True, "")
 
-    def check(self, rows: pa.Schema) -> None:  # noqa: B027 # most targets take any columns
+    def check_columns(self, rows: pa.Schema) -> None:  # noqa: B027 # most targets take any columns
         """Refuse columns that the target would not keep as they are. It is open.
 
         Raises:

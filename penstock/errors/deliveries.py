@@ -111,6 +111,24 @@ class KeyNotDeliverable(TerminalError):
 
 
 @dataclass(eq=False)
+class MergeRefused(TerminalError):
+    """Scores cannot be merged into a table as they are. Nothing was changed there.
+
+    Cause: a column is missing, has a type that would change the values, or may not be NULL; a key is in more than one
+        row; or a newer delivery of the interval was merged before.
+    Remedy: follow the message: change the table, or `on` and `set` of the target. See docs/delivery.md.
+    """
+
+    target: str
+    table: str
+    reason: str
+    remedy: str
+
+    def message(self) -> str:
+        return f"`{self.target}` cannot be merged into `{self.table}`: {self.reason}. {self.remedy.rstrip('.')}."
+
+
+@dataclass(eq=False)
 class ColumnNotDeliverable(TerminalError):
     """A column has a value that its type in the target's files or table cannot hold.
 
@@ -165,24 +183,6 @@ class PointerRefused(TerminalError):
             f"`{self.target}` does not move the pointer `{self.pointer}`: {self.reason}. "
             "Give each target a place of its own. If the ledger was restored from an older copy, remove the pointer."
         )
-
-
-@dataclass(eq=False)
-class MergeRefused(TerminalError):
-    """Scores cannot be merged into a table as they are. Nothing was changed there.
-
-    Cause: a column is missing, has a type that would change the values, or may not be NULL; a key is in more than one
-        row; or a newer delivery of the interval was merged before.
-    Remedy: follow the message: change the table, or `on` and `set` of the target. See docs/delivery.md.
-    """
-
-    target: str
-    table: str
-    reason: str
-    remedy: str
-
-    def message(self) -> str:
-        return f"`{self.target}` cannot be merged into `{self.table}`: {self.reason}. {self.remedy.rstrip('.')}."
 
 
 @dataclass(eq=False)

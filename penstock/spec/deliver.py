@@ -90,6 +90,54 @@ class HttpDelivery(ColumnsSpec):
         return value
 
 
+class MergeDelivery(TargetSpec):
+    """A table of another database, in which columns of the rows with the same keys are set."""
+
+    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"on", "set"}
+    MOST_ROWS: ClassVar[int] = 10_000
+    """Most rows of one transaction."""
+
+    kind: Literal["merge"] = Field(examples=["merge"])
+    """Kind of the target."""
+    connection: ConnectionName = Field(examples=["crm"])
+    """Name of the connection to the database, which may be the warehouse. Its URL is in the setting
+    `PENSTOCK_CONNECTIONS__<NAME>`."""
+    table: Identifier = Field(examples=["customers"])
+    """Table whose columns are set, spelled as in the database."""
+    schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
+    """Schema of the table. Without it the table is in the default schema of the connection."""
+    on: Annotated[tuple[Column, ...], Field(min_length=1)] | Annotated[dict[Column, Column], Field(min_length=1)] = (
+        Field(examples=[["customer_id"], {"Customer ID": "customer_id"}])
+    )
+    """The columns of the pipeline's key, all of them. Where the table has other names for them, write
+    `{<column of the table>: <column of the key>}`."""
+    set: Annotated[dict[Column, Column], Field(min_length=1, max_length=32)] = Field(examples=[{"risk": "score"}])
+    """What is written into which column: `{<column of the table>: <column that is stored with the scores>}`. Rows that
+    the table does not have are counted, not inserted. A row that is live no more leaves NULL."""
+
+    @property
+    def matched(self) -> dict[str, str]:
+        """The column of the key by the table's column."""
+        return self.on if isinstance(self.on, dict) else {column: column for column in self.on}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are delivered beside the key."""
+        return tuple(dict.fromkeys(self.set.values()))
+
+    @property
+    def batch_rows(self) -> int:
+        return self.MOST_ROWS
+
+    @model_validator(mode="after")
+    def _names_each_column_once(self) -> Self:
+        if doubled := twin_names((*self.matched, *self.set)):
+            raise ValueError(f"`on` and `set` name the column `{doubled[0]}` of the table twice; name it once")
+        if doubled := twin_names(self.matched.values()):
+            raise ValueError(f"`on` names the column `{doubled[0]}` of the key twice; name it once")
+        return self
+
+
 class PlacedDelivery(ColumnsSpec):
     """Keys of targets in a folder or an object store."""
 
@@ -160,54 +208,6 @@ class DeltaDelivery(PlacedDelivery):
         if is_remote(value) and (parse_url(value).scheme != "s3" or not parse_url(value).key.strip("/")):
             raise ValueError("a Delta table is in a local folder, or in one of `s3://bucket/…`")
         return value
-
-
-class MergeDelivery(TargetSpec):
-    """A table of another database, in which columns of the rows with the same keys are set."""
-
-    DEFINING: ClassVar[frozenset[str]] = TargetSpec.DEFINING | {"on", "set"}
-    MOST_ROWS: ClassVar[int] = 10_000
-    """Most rows of one transaction."""
-
-    kind: Literal["merge"] = Field(examples=["merge"])
-    """Kind of the target."""
-    connection: ConnectionName = Field(examples=["crm"])
-    """Name of the connection to the database, which may be the warehouse. Its URL is in the setting
-    `PENSTOCK_CONNECTIONS__<NAME>`."""
-    table: Identifier = Field(examples=["customers"])
-    """Table whose columns are set, spelled as in the database."""
-    schema_: SchemaName | None = Field(default=None, alias="schema", examples=["sales"])
-    """Schema of the table. Without it the table is in the default schema of the connection."""
-    on: Annotated[tuple[Column, ...], Field(min_length=1)] | Annotated[dict[Column, Column], Field(min_length=1)] = (
-        Field(examples=[["customer_id"], {"Customer ID": "customer_id"}])
-    )
-    """The columns of the pipeline's key, all of them. Where the table has other names for them, write
-    `{<column of the table>: <column of the key>}`."""
-    set: Annotated[dict[Column, Column], Field(min_length=1, max_length=32)] = Field(examples=[{"risk": "score"}])
-    """What is written into which column: `{<column of the table>: <column that is stored with the scores>}`. Rows that
-    the table does not have are counted, not inserted. A row that is live no more leaves NULL."""
-
-    @property
-    def matched(self) -> dict[str, str]:
-        """The column of the key by the table's column."""
-        return self.on if isinstance(self.on, dict) else {column: column for column in self.on}
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are delivered beside the key."""
-        return tuple(dict.fromkeys(self.set.values()))
-
-    @property
-    def batch_rows(self) -> int:
-        return self.MOST_ROWS
-
-    @model_validator(mode="after")
-    def _names_each_column_once(self) -> Self:
-        if doubled := twin_names((*self.matched, *self.set)):
-            raise ValueError(f"`on` and `set` name the column `{doubled[0]}` of the table twice; name it once")
-        if doubled := twin_names(self.matched.values()):
-            raise ValueError(f"`on` names the column `{doubled[0]}` of the key twice; name it once")
-        return self
 
 
 AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery | MergeDelivery, Field(discriminator="kind")]

@@ -216,6 +216,18 @@ PLACES: dict[str, tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any
         {"kind": "delta", "name": "lake", "path": "s3://lake/scores"},
         lambda part: {"deliver": [part], "decide": {"decision": "score > 0.5"}} | _interval_of_start(part),
     ),
+    "MergeDelivery": (
+        {"kind": "merge", "name": "crm", "connection": "crm", "table": "customers"}
+        | {"on": ["customer_id"], "set": {"risk": "score"}},
+        lambda part: (
+            {
+                "deliver": [part],
+                "decide": {"decision": "score > 0.5"},
+                "sources": {"orders": PAYMENTS | {"key": ["customer_id"]}},
+            }
+            | _interval_of_start(part)
+        ),
+    ),
     "Labels": (
         LABELS,
         lambda part: {
@@ -241,7 +253,8 @@ INSTEAD = {"query": "table", "models": "model"}
 def as_pipeline(key: Key, example: Any) -> str:
     """Write the smallest pipeline with an example, as the page shows the example."""
     least, place = PLACES[key.section]
-    shown = yaml.safe_load(write_example(key.name, example))
+    [value] = yaml.safe_load(write_example(key.name, example)).values()
+    shown = {key.name: value}  # PyYAML reads the key `on` as true
     part = {name: value for name, value in least.items() if name != INSTEAD.get(key.name)} | shown
     if key.name == "first_day":
         part |= {"grain": "week", "start": "2026-01-04"}

@@ -172,7 +172,7 @@ class _Check:
                 opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
                 columns = [c for c in (*self.pipeline.key, *target.columns) if c in rows.column_names]
                 if opened.open().accepted:
-                    opened.check(rows.select(columns).schema)
+                    opened.check_columns(rows.select(columns).schema)
                 opened.close()
 
     def check_destination(self) -> None:

@@ -15,11 +15,13 @@ from penstock.database.connections import Database, close_engines, open_url
 from penstock.delivery import merge as merging
 from penstock.delivery.merge import MergeTarget
 from penstock.delivery.merge_columns import read_table
+from penstock.delivery.opening import open_merge
 from penstock.delivery.target import Reply
-from penstock.errors import MergeRefused
+from penstock.errors import MergeRefused, SettingsError
 from penstock.interval import DataInterval
 from penstock.ledger.outbox import Batch, Change, Delivery, Outbox, OutboxRow
 from penstock.spec.deliver import MergeDelivery
+from penstock.spec.pipeline import Pipeline
 from tests.conftest import DIALECTS
 from tests.merged import Customers
 
@@ -285,7 +287,7 @@ def test_values_arrive_as_they_are_and_go_again(open_crm: Callable[[str], Databa
     }
     target = MergeTarget(spec, database, 60)
     assert target.open().accepted
-    target.check(pa.schema({"customer_id": pa.int64()} | {name: TYPES[name] for name in kinds}))
+    target.check_columns(pa.schema({"customer_id": pa.int64()} | {name: TYPES[name] for name in kinds}))
     given = json.dumps({name: sent[name] for name in kinds})
     reply = target.send(OUTBOX, batch(1, 1), [OutboxRow('{"customer_id":1}', given)])
     assert reply.accepted, reply.text
@@ -330,3 +332,22 @@ def test_a_user_without_the_rights_is_told_which(open_crm: Callable[[str], Datab
         connection.execute(sa.text("grant create on schema public to clerk"))
     assert send(Customers(clerk), batch(1, 1), rows({1: 0.1})).accepted
     close_engines()
+
+
+def test_a_database_that_takes_no_merges_is_refused_by_name() -> None:
+    pytest.importorskip("pymysql", reason="PyMySQL is not installed (the extra `mysql`)")
+    with pytest.raises(SettingsError, match="`crm` is MariaDB or MySQL, into which `crm` cannot be merged"):
+        open_merge(SPEC, lambda _: "mysql://reader@localhost/crm", 60)
+
+
+def test_a_merge_is_by_the_whole_key_and_by_nothing_private() -> None:
+    source = {"kind": "sql", "connection": "shop", "table": "visits", "key": ["customer_id", "shop"]}
+    merge = SPEC.model_dump(mode="json", by_alias=True, exclude_none=True)
+    given: dict[str, Any] = {"name": "p", "model": "m@champion", "destination": {"table": "t", "keep": ["country"]}}
+    with pytest.raises(ValueError, match="merges on customer_id, and a score belongs to the key customer_id, shop"):
+        Pipeline.model_validate(given | {"sources": {"visits": source}, "deliver": [merge]})
+    private = source | {"key": ["customer_id"], "private": {"customer_id": "hash"}}
+    with pytest.raises(ValueError, match="merges by `customer_id`, which is private"):
+        Pipeline.model_validate(given | {"sources": {"visits": private}, "deliver": [merge]})
+    with pytest.raises(ValueError, match="name the column `Select` of the table twice"):
+        MergeDelivery.model_validate(merge | {"set": {"SELECT": "score"}})
