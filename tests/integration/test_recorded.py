@@ -36,7 +36,7 @@ from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS
 from tests.driver import SETTINGS, Driver
-from tests.integration.test_serving import FEATURES, NOW, ROWS, make_served_place
+from tests.integration.test_serving import FEATURES, JOINED, NOW, ROWS, make_served_place
 from tests.served import client_of, serve_pipeline
 from tests.shop import Place
 from tests.waiting import wait_until
@@ -295,4 +295,35 @@ def test_a_warehouse_that_hangs_is_left_alone_and_gets_each_row_once(tmp_path: P
         assert client.post(SCORE, json={"rows": ROWS}).headers["x-recorded"] == "warehouse"
 
     assert len(recorded_rows(place)) == 7 * len(ROWS)
+    assert verify_ledger(place.warehouse) == ()
+
+
+def test_rows_of_other_sources_are_recorded_and_erased_with_their_request(tmp_path: Path) -> None:
+    changes = [
+        "create table lands (land text, weight double, label text)",
+        "insert into lands values ('DE', 2.0, 'ours')",
+    ]
+    place = make_served_place(tmp_path, spec=JOINED + "serve: {record: before_answer}\n", changes=changes)
+    lands = [{"land": "DE", "weight": 2.0, "label": "ours"}, {"land": "FR", "weight": 3.0, "label": "theirs"}]
+    with recording(place) as client:
+        for number in (1, 4):
+            rows = [{**ROWS[0], "payment_id": number}, {**ROWS[3], "payment_id": number + 100}]
+            answer = client.post(SCORE, json={"rows": rows, "sources": {"lands": lands}})
+            assert answer.status_code == 200, answer.text
+    pipeline = load_pipeline(place.spec)
+    first = [row for row in recorded_rows(place) if row.seq == 0]
+    assert [[land["land"] for land in row.other_rows["lands"]] for row in first] == [["DE", "FR"]] * 2
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"payment_id": "101"})), NO_MASKING, b"x" * 16)
+    assert {row.key: row.is_whole for row in recorded_rows(place)} == {
+        '{"payment_id": "1"}': False,
+        '{"payment_id": "4"}': True,
+        '{"payment_id": "104"}': True,
+    }
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"land": "FR"}), "lands"), NO_MASKING, b"x" * 16)
+    assert [row.other_rows for row in recorded_rows(place)] == [{}] * 3
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"country": "IT"}), "payments"), NO_MASKING, b"x" * 16)
+    assert {row.primary_row["country"] for row in recorded_rows(place)} == {"DE"}
     assert verify_ledger(place.warehouse) == ()
