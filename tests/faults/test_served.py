@@ -195,7 +195,7 @@ def train_and_see(place: Place, client: httpx.Client) -> bool:
 
 def test_a_server_scores_while_the_warehouse_is_gone(tmp_path: Path, tell: Tell) -> None:
     with Cluster() as cluster:
-        place = make_served_place(tmp_path, warehouse_url=cluster.make_url("postgresql", "warehouse"))
+        place = make_served_place(tmp_path, cluster.make_url("postgresql", "warehouse"))
         served = serve_pipeline(place)
         with client_of(served, poll_seconds=3600) as client:
             before = client.get("/scores/card_risk_scores/7")
