@@ -192,7 +192,7 @@ class PipelineFields(Part):
     def for_requests(self) -> Self:
         """The pipeline as it scores a request: a row that fails a critical expectation is refused, and only that row.
 
-        What is judged over a whole interval is left out.
+        What is judged over a whole interval is left out, and so is what becomes of published rows.
         """
         own = (self.primary, FEATURES, SCORES)
         judged = {
@@ -200,6 +200,7 @@ class PipelineFields(Part):
             for stage, listed in self.expectations.items()
         }
         left_out = {"reasons": None, "drift": None, "promotion": None, "challengers": (), "seal": False}
+        left_out |= {"deliver": (), "retention": Retention()}
         return self.model_copy(update=left_out | {"expectations": judged})
 
     @property

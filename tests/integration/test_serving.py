@@ -389,7 +389,8 @@ async def _ask(application: Any, path: str, body: bytes, while_read: Callable[[]
 
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
-        "scheme": "http", "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")], "server": ("127.0.0.1", 80),
+        "scheme": "http", "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "server": ("127.0.0.1", 80),
     }  # fmt: skip
     await application(scope, receive, send)
     return sent[0]["status"], orjson.loads(sent[1]["body"])

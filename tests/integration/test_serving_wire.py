@@ -37,7 +37,7 @@ def send(server: ServingProcess, content: bytes, *, end: bool = False) -> list[s
         if end:
             connection.shutdown(socket.SHUT_WR)
         received = b""
-        connection.settimeout(3 if not end else 60)
+        connection.settimeout(1 if not end else 60)
         try:
             while more := connection.recv(1 << 16):
                 received += more
@@ -55,8 +55,8 @@ LARGE = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
 @pytest.mark.parametrize(
     ("content", "statuses"),
     [
-        (length(len(BODY) - 1) + b"\r\n" + BODY, ["400", "400"]),
-        (length(0) + b"\r\n" + BODY, ["400", "400"]),
+        (length(len(BODY) - 1) + b"\r\n" + BODY, ["400"]),
+        (length(0) + b"\r\n" + BODY, ["400"]),
         (length(-1) + b"\r\n" + BODY, ["400"]),
         (length("many") + b"\r\n" + BODY, ["400"]),
         (length(len(BODY)) + length(len(BODY) - 1) + b"\r\n" + BODY, ["400"]),
