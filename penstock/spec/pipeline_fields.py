@@ -199,8 +199,8 @@ class PipelineFields(Part):
             stage: tuple(each.for_requests if stage in own else each for each in listed if each.is_row)
             for stage, listed in self.expectations.items()
         }
-        left_out = {"reasons": None, "drift": None, "promotion": None, "challengers": (), "seal": False}
-        left_out |= {"deliver": (), "retention": Retention()}
+        left_out: dict[str, object] = dict.fromkeys(("reasons", "drift", "promotion"))
+        left_out |= {"challengers": (), "seal": False, "deliver": (), "retention": Retention()}
         return self.model_copy(update=left_out | {"expectations": judged})
 
     @property
