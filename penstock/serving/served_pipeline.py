@@ -26,7 +26,7 @@ from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.serve import Serve
-from penstock.spec.sources import SqlSource
+from penstock.spec.sources import ROW_ID, SqlSource
 
 logger = logging.getLogger(__name__)
 
@@ -228,7 +228,9 @@ def choose_columns(
         raise ServeRefused(f"`{name}` has no column `{missing[0]}`", "Correct `key` in the spec.")
     takes_all = pipeline.features is None or _TAKES_ALL.search(pipeline.features)
     wanted = types if takes_all else {c: types[c] for c in types if c in used}
-    return SourceColumns(name, dict(wanted), frozenset(used))
+    # The row ID of landed lines is the key of their own rows only.
+    required = used if name == pipeline.primary else used - {ROW_ID}
+    return SourceColumns(name, dict(wanted), frozenset(required))
 
 
 def refuse_unservable(pipeline: Pipeline) -> None:

@@ -877,8 +877,10 @@ expectations:
 LANDS = [{"land": "DE", "weight": 2.0, "label": "a"}, {"land": "IT", "weight": 0.5, "label": "b"}]
 
 
-def test_rows_of_other_sources_are_joined_as_in_a_run(tmp_path: Path) -> None:
-    spec = JOINED.replace("amount * 1.5 as", "amount * coalesce(weight, 1) as")
+@pytest.mark.parametrize("source", ["table: lands", "query: select * from lands"])
+def test_rows_of_other_sources_are_joined_as_in_a_run(tmp_path: Path, source: str) -> None:
+    """SQLite declares no types for the columns of a query."""
+    spec = JOINED.replace("amount * 1.5 as", "amount * coalesce(weight, 1) as").replace("table: lands", source)
     changes = [
         "create table lands (land text, weight double, label text)",
         "insert into lands values ('DE', 2.0, 'a'), ('IT', 0.5, 'b'), ('FR', -1.0, 'c')",

@@ -79,3 +79,4 @@ def test_what_becomes_of_lines_and_of_published_rows_keeps_no_pipeline_from_bein
     made = pipeline(sources=spec["sources"] | {"visits": log}, retention={"log_lines": "30d"}, deliver=[start])
 
     assert set(choose_columns(made.for_requests, "payments", TYPES, ()).types) == set(TYPES)
+    assert not choose_columns(made.for_requests, "visits", {"_row_id": pa.string()}, ()).required
