@@ -37,7 +37,7 @@ def send(server: ServingProcess, content: bytes, *, end: bool = False) -> list[s
         if end:
             connection.shutdown(socket.SHUT_WR)
         received = b""
-        connection.settimeout(1 if not end else 60)
+        connection.settimeout(0.5 if not end else 60)
         try:
             while more := connection.recv(1 << 16):
                 received += more
