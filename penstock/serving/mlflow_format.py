@@ -60,7 +60,7 @@ def _count(rows: int, most: int) -> None:
 
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(body, parse_constant=_read_constant, parse_float=_read_number)
+        parsed = json.loads(body.decode(), parse_constant=_read_constant, parse_float=_read_number)
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else "it is not JSON"
         raise RequestError(f"the body cannot be read: {reason}", "body", _ONE_OF) from None
@@ -106,9 +106,9 @@ def _read_split(value: Any) -> dict[str, Any]:
 
 
 def _read_csv(body: bytes, columns: SourceColumns) -> list[dict[str, Any]]:
-    """Return the rows of a CSV file with a header. An empty field is NULL."""
+    """Return the rows of a CSV file with a header. An empty field is NULL. Excel's byte order mark is left out."""
     try:
-        names, *rows = csv.reader(io.StringIO(body.decode(), newline=""), strict=True)
+        names, *rows = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
     except (ValueError, csv.Error):  # no UTF-8, or no line at all
         raise RequestError("the body is no CSV in UTF-8", "body", "Send a header and comma-separated rows.") from None
     _refuse_twins(names)

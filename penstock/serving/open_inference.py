@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow as pa
 from starlette.requests import Request
 
 from penstock.errors import RequestError
-from penstock.serving.bodies import count_rows
+from penstock.serving.bodies import count_rows, media_type
 from penstock.serving.request_rows import describe_kind
 from penstock.serving.scored_request import RequestRows
 from penstock.serving.scorer import Scorer
@@ -82,7 +83,9 @@ def read_infer(request: Request, scorer: Scorer, body: bytes, request_id: str, m
 
 
 def _split(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
-    """Return the JSON of the body, and the bytes after it."""
+    """Return the JSON of the body, and the bytes after it. NVIDIA's client declares no type."""
+    if media_type(request) not in ("application/json", "application/octet-stream", ""):
+        raise RequestError("the body is declared as another format", "content-type", "Send application/json.", 415)
     length = request.headers.get(HEADER_LENGTH, str(len(body)))
     if not _LENGTH.fullmatch(length) or int(length) > len(body):
         raise RequestError("it is no length of the JSON", HEADER_LENGTH, "Send the number of bytes of the JSON.")
@@ -97,7 +100,9 @@ def _split(request: Request, body: bytes) -> tuple[dict[str, Any], bytes]:
 
 def _parameters(part: Mapping[str, Any]) -> Mapping[str, Any]:
     found = part.get("parameters", {})
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise RequestError(f"`parameters` is {describe_kind(found)}", "parameters", "Send an object, or leave it out.")
+    return found
 
 
 def _asked(head: Mapping[str, Any]) -> Iterator[tuple[str, bool | None]]:
@@ -202,13 +207,18 @@ def write_outputs(infer: InferRequest, table: pa.Table, head: dict[str, Any]) ->
             binary.append(content)
         else:
             plain = _kind(column.type) != _BYTES
-            tensor["data"] = [v if plain or v is None else str(v) for v in column.to_pylist()]
+            tensor["data"] = [v if plain or v is None else _write_text(v) for v in column.to_pylist()]
         described.append(tensor)
     written = orjson.dumps(head | {"outputs": described})
     if not binary:
         return written, {"content-type": "application/json"}
     headers = {"content-type": "application/octet-stream", HEADER_LENGTH: str(len(written))}
     return written + b"".join(binary), headers
+
+
+def _write_text(value: Any) -> str:
+    """Write a value as the JSON of the other formats has it."""
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def _write_binary(name: str, column: "pa.ChunkedArray[Any]") -> bytes:
@@ -220,7 +230,7 @@ def _write_binary(name: str, column: "pa.ChunkedArray[Any]") -> bytes:
             "Ask for it as JSON: `binary_data: false`.",
         )
     if kind == _BYTES:
-        texts = [str(value).encode() for value in column.to_pylist()]
+        texts = [_write_text(value).encode() for value in column.to_pylist()]
         return b"".join(struct.pack("<I", len(text)) + text for text in texts)
     values = column.to_numpy()
     return np.ascontiguousarray(values, _DTYPES[kind]).tobytes()

@@ -9,7 +9,7 @@ from penstock.errors import ServeRefused
 from penstock.run.schema_contract import used_columns
 from penstock.serving.request_rows import SourceColumns
 from penstock.spec.pipeline import Pipeline
-from penstock.spec.sources import SqlSource
+from penstock.spec.sources import ROW_ID, SqlSource
 
 _TAKES_ALL = re.compile(
     r"(^|[\s,(.])\*\s*(,|\)|$|\b(from|exclude|replace|rename)\b)|(^|\()\s*from\b|\b(columns|pivot|unpivot|natural)\b",
@@ -39,4 +39,6 @@ def choose_columns(
         raise ServeRefused(f"`{name}` has no column `{missing[0]}`", "Correct `key` in the spec.")
     takes_all = pipeline.features is None or _TAKES_ALL.search(_COUNTS.sub("", pipeline.features))
     wanted = types if takes_all else {c: types[c] for c in types if c in used}
-    return SourceColumns(name, dict(wanted), frozenset(used))
+    # The row ID of landed lines is the key of their own rows only.
+    required = used if name == pipeline.primary else used - {ROW_ID}
+    return SourceColumns(name, dict(wanted), frozenset(required))

@@ -198,7 +198,8 @@ class PipelineFields(Part):
     def for_requests(self) -> Self:
         """The pipeline as it scores a request: a row that fails a critical expectation is refused, and only that row.
 
-        What is judged over a whole interval is left out, and what a snapshot of the other sources was judged by.
+        What is judged over a whole interval is left out, what a snapshot of the other sources was judged by, and what
+        becomes of published rows.
         """
         own = (self.primary, FEATURES, SCORES)
         judged = {
@@ -206,7 +207,8 @@ class PipelineFields(Part):
             for stage, listed in self.expectations.items()
             if stage in own or not self.holds_snapshot
         }
-        left_out = {"reasons": None, "drift": None, "promotion": None, "challengers": (), "seal": False}
+        left_out: dict[str, object] = dict.fromkeys(("reasons", "drift", "promotion"))
+        left_out |= {"challengers": (), "seal": False, "deliver": (), "retention": Retention()}
         return self.model_copy(update=left_out | {"expectations": judged})
 
     @property

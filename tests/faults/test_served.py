@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from starlette.testclient import TestClient
 from penstock.models.registry import Registry
 from tests.faults.conftest import Tell
 from tests.faults.harness.cluster import Cluster
-from tests.integration.test_serving import ROWS, make_served_place
+from tests.integration.test_serving import ROWS, TENSORS, make_served_place
 from tests.served import client_of, serve_pipeline
 from tests.serving_process import ServingProcess, serving_process
 from tests.shop import Place, train_model
@@ -29,10 +30,6 @@ pytestmark = pytest.mark.slow
 soak = pytest.mark.soak
 PATH = "/pipelines/card-risk/score"
 BODY = {"rows": ROWS[:1]}
-TENSORS = [
-    {"name": name, "shape": [1], "datatype": kind, "data": [ROWS[0][name]]}
-    for name, kind in zip(ROWS[0], ("INT64", "FP64", "INT64", "BYTES", "BOOL"), strict=True)
-]
 
 
 @dataclass
@@ -66,6 +63,9 @@ class Load:
     @property
     def answers(self) -> int:
         return self.scores.total()
+
+    def has_more(self, answers: int) -> bool:
+        return self.answers > answers
 
 
 @contextmanager
@@ -112,13 +112,17 @@ def test_each_answer_names_the_version_that_scored_it_while_the_alias_moves(
         for move in range(moves):
             version = str(move % 3 + 1)
             place.registry.promote("card-risk", version, "champion")
-            wait_until(lambda: client.get("/v2/models/card-risk").json()["versions"] == [version])
+            wait_until(partial(_is_taken, client, version))
             infer = client.post(f"/v2/models/card-risk/versions/{version}/infer", json={"inputs": TENSORS}).json()
             assert (infer["model_version"], infer["outputs"][0]["data"]) == (version, [scores[version]])
 
     assert not load.others
     assert load.scores.keys() == set(scores.items())
     tell(f"alias moved {moves} times under load", "", f"{load.answers} answers, each with the score of its version")
+
+
+def _is_taken(client: httpx.Client, version: str) -> bool:
+    return bool(client.get("/v2/models/card-risk").json()["versions"] == [version])
 
 
 @contextmanager
@@ -133,15 +137,19 @@ def test_a_killed_process_of_several_is_replaced(tmp_path: Path, tell: Tell) -> 
         wait_until(lambda: len(server.children) == 2)
         with load_on_process(server) as load:
             for _ in range(3):
-                before = server.children
-                os.kill(before[0], signal.SIGKILL)
-                wait_until(lambda: len(server.children) == 2 and server.children != before)
-                answers = load.answers
-                wait_until(lambda: load.answers > answers + 50, tell=lambda: load.others)
+                killed = server.children[0]
+                os.kill(killed, signal.SIGKILL)
+                wait_until(partial(_is_replaced, server, killed))
+                wait_until(partial(load.has_more, load.answers + 50), tell=lambda: load.others)
 
     assert len(load.scores) == 1
     assert load.others.keys() <= {"ReadError", "RemoteProtocolError", "ConnectError"}, load.others
     tell("kill -9 of a process under load, 3 times", "", f"{load.answers} right answers, others: {dict(load.others)}")
+
+
+def _is_replaced(server: ServingProcess, killed: int) -> bool:
+    children = server.children
+    return len(children) == 2 and killed not in children
 
 
 @soak
@@ -190,7 +198,7 @@ def train_and_see(place: Place, client: httpx.Client) -> bool:
     """Train a second version once, and say whether the server has taken it."""
     if len(Registry(place.folder / "models").versions("card-risk")) < 2:
         train_model(place.folder / "models", rounds=9)
-    return bool(client.get("/v2/models/card-risk").json()["versions"] == ["2"])
+    return _is_taken(client, "2")
 
 
 def test_a_server_scores_while_the_warehouse_is_gone(tmp_path: Path, tell: Tell) -> None:

@@ -1,5 +1,6 @@
 """Requests over HTTP: they are scored as a run scores the same rows, in each format."""
 
+import asyncio
 import json
 import os
 import re
@@ -34,8 +35,10 @@ from penstock.models.scoring import score_features
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.run.partition_options import PartitionOptions
 from penstock.run.validate import validate_partition
-from penstock.run_types import ExtractedRows, Partition, ScoringRun
+from penstock.run_types import ExtractedRows, Partition, ScoringRun, deciding_model
+from penstock.serving.application import ServingApplication
 from penstock.serving.guard import Guard, TokenRate
+from penstock.serving.lookups import Lookups
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.serving.server import Address
@@ -110,7 +113,7 @@ def make_served_place(
     place = Place(folder, shop, own, file, train(folder / "models"))
     driver = Driver(load_pipeline(file), {"shop": shop, "warehouse": own}.__getitem__, place.registry, masking)
     steps = driver.run(NOW)
-    assert steps.count("publish") == 3, steps
+    assert steps.count("publish") == 3, "\n".join(steps)
     own.engine.dispose()
     return place
 
@@ -266,6 +269,144 @@ def test_a_bare_nan_is_null_for_mlflow(client: TestClient) -> None:
     assert without.json()["error"]["rows"] == [{"row": 0, "reasons": ["amount column_values_to_not_be_null"]}]
     own = client.post("/pipelines/card-risk/score", json={"rows": [ROWS[0] | {"first": None}]}).json()
     assert answer.json()["predictions"] == as_text.json()["predictions"] == [own["rows"][0]["outputs"]]
+
+
+TENSORS = [
+    {"name": name, "shape": [1], "datatype": kind, "data": [ROWS[0][name]]}
+    for name, kind in zip(ROWS[0], ("INT64", "FP64", "INT64", "BYTES", "BOOL"), strict=True)
+]
+PATHS: dict[str, Any] = {
+    "/pipelines/card-risk/score": {"rows": ROWS[:1]},
+    "/invocations": {"dataframe_records": ROWS[:1]},
+    "/v2/models/card-risk/infer": {"inputs": TENSORS},
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("spoil", "status"),
+    [
+        (lambda _: b"", 400),
+        (lambda body: b"\xef\xbb\xbf" + body, 400),
+        (lambda body: body.decode().encode("utf-16"), 400),
+        (lambda body: body[:-1], 400),
+        (lambda body: body + b"x", 400),
+        (lambda body: b'{"a":' * 50_000 + body, 400),
+        (lambda body: body.replace(b"DE", b"\\ud800"), 400),
+        (lambda body: body.replace(b"12.5", b"Infinity"), 400),
+        (lambda body: body.replace(b"12.5", b"1e999"), 400),
+        (lambda body: body.replace(b"12.5", b"9" * 400), 400),
+        (lambda body: body.replace(b"3", b"9223372036854775808"), 400),
+        (lambda body: body.replace(b"DE", b"\\u0000"), 422),
+    ],
+)  # fmt: skip
+def test_each_format_refuses_a_spoiled_body(
+    client: TestClient, path: str, spoil: Callable[[bytes], bytes], status: int
+) -> None:
+    body = orjson.dumps(PATHS[path])
+    json_type = {"content-type": "application/json"}
+    assert client.post(path, content=body, headers=json_type).status_code == 200
+
+    answer = client.post(path, content=spoil(body), headers=json_type)
+
+    assert answer.status_code == status, answer.text
+    assert "Send" in answer.text or answer.json()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/plain"}, {"content-type": "application/json", "content-encoding": "gzip"}],
+    ids=["type", "gzip"],
+)
+def test_each_format_refuses_another_media_type(client: TestClient, path: str, headers: dict[str, str]) -> None:
+    assert client.post(path, content=orjson.dumps(PATHS[path]), headers=headers).status_code == 415
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"shape": [2**62]}, {"shape": [-1]}, {"shape": [0]}, {"shape": [1, 1, 1]}, {"shape": "1"},
+        {"datatype": "FP128"}, {"datatype": ["FP64"]}, {"data": {}}, {"data": [[1, 2]]}, {"parameters": 3},
+        *({"parameters": {"binary_data_size": size}} for size in (-1, 0, 7, 9, 2**62, 8.0, "8", True, [8])),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_tensor_with_wrong_sizes_is_refused(client: TestClient, tensor: dict[str, Any]) -> None:
+    inputs = [each | tensor if each["name"] == "amount" else each for each in TENSORS]
+    head = orjson.dumps({"inputs": inputs})
+    content = np.array([12.5]).tobytes() if "binary_data_size" in str(tensor) else b""
+
+    answer = client.post(
+        "/v2/models/card-risk/infer",
+        content=head + content,
+        headers={"inference-header-content-length": str(len(head))},
+    )
+
+    assert answer.status_code == 400, answer.text
+    assert "Send" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xff\xff\xff", b"\x01\x00\x00", b"\x02\x00\x00\x00\xff\xfe"])
+def test_a_tensor_of_texts_with_wrong_lengths_is_refused(client: TestClient, content: bytes) -> None:
+    size = {"parameters": {"binary_data_size": len(content)}}
+    inputs = [each | size if each["name"] == "country" else each for each in TENSORS]
+    head = orjson.dumps({"inputs": inputs})
+    headers = {"inference-header-content-length": str(len(head))}
+
+    answer = client.post("/v2/models/card-risk/infer", content=head + content, headers=headers)
+
+    assert answer.status_code == 400
+    assert "no texts in UTF-8" in answer.json()["error"]
+
+
+def test_query_parameters_are_never_guessed(client: TestClient) -> None:
+    answer = client.post("/pipelines/card-risk/score?reasons=1", json={"rows": ROWS[:1]})
+
+    assert answer.status_code == 400
+    assert answer.json()["error"]["where"] == "query parameter `reasons`"
+
+
+def test_a_csv_file_of_excel_is_read(client: TestClient) -> None:
+    body = b"\xef\xbb\xbf" + HEADER.encode() + b"1,12.5,3,DE,true\r\n"
+
+    assert client.post("/invocations", content=body, headers={"content-type": "text/csv"}).status_code == 200
+
+
+async def _ask(application: Any, path: str, body: bytes, while_read: Callable[[], object]) -> tuple[int, Any]:
+    """Send one request to the application, and do something between its head and its body."""
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        while_read()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"",
+        "scheme": "http", "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "server": ("127.0.0.1", 80),
+    }  # fmt: skip
+    await application(scope, receive, send)
+    return sent[0]["status"], orjson.loads(sent[1]["body"])
+
+
+def test_a_request_is_scored_by_the_version_of_its_arrival(tmp_path: Path) -> None:
+    """A path that names the version must not fail because another one was taken while the body came."""
+    place = make_served_place(tmp_path)
+    served = serve_pipeline(place)
+    guard, lookups = Guard(("127.0.0.1",)), Lookups({}, SETTINGS, served.connect, served.registry)
+    application = ServingApplication({"card-risk": served}, guard, lookups).build()
+    path, body = "/v2/models/card-risk/versions/1/infer", orjson.dumps({"inputs": TENSORS})
+    train_model(tmp_path / "models", rounds=9)
+
+    status, answer = asyncio.run(_ask(application, path, body, served.take_models))
+
+    assert (status, answer["model_version"]) == (200, "1")
+    assert deciding_model(served.ready.pins).version == "2"
+    assert asyncio.run(_ask(application, path, body, lambda: None))[0] == 404
 
 
 HEADER = "payment_id,amount,items,country,first\n"
@@ -733,8 +874,10 @@ expectations:
 LANDS = [{"land": "DE", "weight": 2.0, "label": "a"}, {"land": "IT", "weight": 0.5, "label": "b"}]
 
 
-def test_rows_of_other_sources_are_joined_as_in_a_run(tmp_path: Path) -> None:
-    spec = JOINED.replace("amount * 1.5 as", "amount * coalesce(weight, 1) as")
+@pytest.mark.parametrize("source", ["table: lands", "query: select * from lands"])
+def test_rows_of_other_sources_are_joined_as_in_a_run(tmp_path: Path, source: str) -> None:
+    """SQLite declares no types for the columns of a query."""
+    spec = JOINED.replace("amount * 1.5 as", "amount * coalesce(weight, 1) as").replace("table: lands", source)
     changes = [
         "create table lands (land text, weight double, label text)",
         "insert into lands values ('DE', 2.0, 'a'), ('IT', 0.5, 'b'), ('FR', -1.0, 'c')",

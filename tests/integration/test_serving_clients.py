@@ -74,7 +74,7 @@ def test_tritons_client_gets_the_scores_of_the_run(
 
 def test_schemathesis_finds_nothing(server: ServingProcess, tmp_path: Path) -> None:
     """It takes the requests from the OpenAPI document, and holds each answer against it."""
-    options = ["--seed", "17", "--max-time", "20", "--continue-on-failure", "--no-shrink"]
+    options = ["--seed", "17", "--max-time", "15", "--continue-on-failure", "--no-shrink"]
     command = [
         str(program_of("schemathesis", "st")),
         "--config-file",

@@ -72,3 +72,13 @@ def test_a_request_brings_what_the_query_takes(query: str, sent: set[str]) -> No
     assert set(columns.types) == sent
     assert {"payment_id", "amount"} <= columns.required
     assert "updated_at" not in columns.required
+
+
+def test_what_becomes_of_lines_and_of_published_rows_keeps_no_pipeline_from_being_served() -> None:
+    log = {"kind": "log", "path": "access.log", "format": "combined", "lookback": "1d"}
+    start = {"kind": "http", "name": "crm", "url": "https://crm.example/rows", "start": "2026-01-01T00:00:00Z"}
+    spec = yaml.safe_load(SPEC)
+    made = pipeline(sources=spec["sources"] | {"visits": log}, retention={"log_lines": "30d"}, deliver=[start])
+
+    assert set(choose_columns(made.for_requests, "payments", TYPES, ()).types) == set(TYPES)
+    assert not choose_columns(made.for_requests, "visits", {"_row_id": pa.string()}, ()).required
