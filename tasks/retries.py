@@ -8,7 +8,6 @@ from prefect.client.schemas.objects import State
 from penstock.errors import DatabaseLocked, FilesChanged, SnapshotLost, SourceChanged, TransientError, VersionGone
 from penstock.tasks.process_resources import connect
 
-
 TRIES = 5
 """Of a task that fails with a transient error, 15 seconds in all."""
 TRIES_OF_A_FILE = 12
