@@ -11,7 +11,7 @@ from penstock.tasks.process_resources import connect
 TRIES = 5
 """Of a task that fails with a transient error, 15 seconds in all."""
 TRIES_OF_A_FILE = 12
-"""Of one that another process has open, 71 seconds in all: each run on a DuckDB warehouse has the file for its whole time."""
+"""Of one whose file another process has open, 71 seconds in all: a run has a DuckDB file for its whole time."""
 
 
 def if_transient(_task: Any, task_run: Any, state: Any) -> bool:

@@ -38,7 +38,7 @@ _VOLATILE = (
     (r"127\.0\.0\.1:\d+", "<server>"),
     (r"\b[0-9a-f]{8,}(?:-[0-9a-f]{4,})*\b", "<id>"),
     (r"\b(?:\d{4}-)?\d\d-\d\d(?:\b|(?=T))", "<date>"),
-    (r"\b\d\d:\d\d(?::\d\d)?\b", "<time>"),
+    (r"(?:\b|(?<=T))\d\d:\d\d(?::\d\d(?:\.\d+)?)?\b", "<time>"),
     (r"\d+\.\d+", "<number>"),
     (r"[\d,]+ rows/s", "<number> rows/s"),
     (r"\bby \S+", "by <process>"),

@@ -94,7 +94,6 @@ class Visitor:
 def test_every_page_is_reached_and_used_from_an_empty_folder(project: Stack) -> None:
     phone = {"width": PHONE, "height": 740}
     with browser_page(project.pages, viewport=phone) as page:
-        page.set_default_timeout(20_000)  # TEMP
         visitor = Visitor(page)
         page.goto(f"{project.pages}/")
         visitor.look("nothing-yet", "Pipelines at")
