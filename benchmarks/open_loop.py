@@ -72,6 +72,11 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._answered
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the server has not closed it, which it does after some seconds without a request."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def close(self) -> None:
         assert self._transport is not None
         self._transport.close()
@@ -93,6 +98,8 @@ class Client:
 
     async def ask(self) -> int:
         """Send the request on a free connection, or on a new one."""
+        while self._free and not self._free[-1].is_open:
+            self._free.pop()
         try:
             if self._free:
                 connection = self._free.pop()

@@ -93,7 +93,9 @@ async def _watch_memory(server: psutil.Process, port: int, minutes: float) -> No
 
 def _compare_peers(peers: dict[str, Path], port: int, folder: Path, seconds: float, rounds: int) -> None:
     """Print throughput with 8 requests in flight, and p99 at a steady rate, of each server in turn."""
-    print("\n| server | answers a second | p50 ms | p99 ms | p99 ms at 100/s |\n|---|---|---|---|---|")
+    print(
+        "\n| server | answers a second | p50 ms | p99 ms | p99 ms at 100/s | without a score |\n|---|---|---|---|---|---|"
+    )
     _show_peer("penstock", port, "/pipelines/model/invocations", SPLIT, seconds, rounds)
     for name, python in peers.items():
         with serve_peer(name, python, next(folder.rglob("*.ubj")), folder) as (_, own, path, body):
@@ -111,15 +113,16 @@ def _show_peer(name: str, port: int, path: str, body: bytes, seconds: float, rou
         return found
 
     found = asyncio.run(measure())
-    assert all(set(each.statuses) == {200} for pair in found for each in pair), found[0][0].statuses
     full = [together for together, _ in found]
+    assert all(set(each.statuses) == {200} for each in full), full[0].statuses
+    shed = sum(steady.statuses.total() - steady.statuses[200] for _, steady in found)
     figures = (
         statistics.median(each.per_second for each in full),
         statistics.median(each.quantile(0.5) for each in full),
         statistics.median(each.quantile(0.99) for each in full),
         statistics.median(steady.quantile(0.99) for _, steady in found),
     )
-    print("| {} | {:.0f} | {:.1f} | {:.1f} | {:.1f} |".format(name, *figures))
+    print("| {} | {:.0f} | {:.1f} | {:.1f} | {:.1f} | {} |".format(name, *figures, shed))
 
 
 if __name__ == "__main__":
