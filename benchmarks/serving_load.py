@@ -93,9 +93,8 @@ async def _watch_memory(server: psutil.Process, port: int, minutes: float) -> No
 
 def _compare_peers(peers: dict[str, Path], port: int, folder: Path, seconds: float, rounds: int) -> None:
     """Print throughput with 8 requests in flight, and p99 at a steady rate, of each server in turn."""
-    print(
-        "\n| server | answers a second | p50 ms | p99 ms | p99 ms at 100/s | without a score |\n|---|---|---|---|---|---|"
-    )
+    print("\n| server | answers a second | p50 ms | p99 ms | p99 ms at 100/s | without a score |")
+    print("|---|---|---|---|---|---|")
     _show_peer("penstock", port, "/pipelines/model/invocations", SPLIT, seconds, rounds)
     for name, python in peers.items():
         with serve_peer(name, python, next(folder.rglob("*.ubj")), folder) as (_, own, path, body):
