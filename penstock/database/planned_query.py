@@ -1,4 +1,4 @@
-"""A query over few rows that DuckDB plans once. DuckDB 2.0 plans each execution anew, which costs ten times the query.
+"""A query over few rows that DuckDB plans once. DuckDB 2.0 plans each execution anew, which costs more than the query.
 
 It keeps the plan of a prepared statement only where its optimizer is off. That changes nothing for a query that
 computes columns row by row: its plan is one scan below projections, with or without the optimizer.
