@@ -10,9 +10,11 @@ import json
 import os
 import socket
 import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,12 +37,15 @@ from penstock.serving.application import ServingApplication
 from penstock.serving.guard import LOCAL_HOSTS, Guard
 from penstock.serving.lookups import Lookups
 from penstock.serving.served_pipeline import ServedPipeline
+from penstock.serving.server import Address, run_server
 from penstock.settings import Settings
 from penstock.spec.pipeline import Pipeline
 
 FEATURES = [f"f{number}" for number in range(20)]
 _QUERY = f"select id, {', '.join(f'{name} * 2 + 1 as {name}' for name in FEATURES)} from rows"
 _EXPECTED = {"rows": [{"type": "expect_column_values_to_not_be_null", "column": "f0", "severity": "warning"}]}
+BODY = json.dumps({"rows": [{"id": 1, **{name: 0.25 * at for at, name in enumerate(FEATURES)}}]}).encode()
+"""A request of one row."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "model": {},
     "model-and-expectation": {"expectations": _EXPECTED},
@@ -57,26 +62,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=300, help="requests of a round to each endpoint")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--server", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--server", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.server:
-        _serve(Path(asked.server))
+        folder, port = asked.server
+        run_server(partial(_make_application, Path(folder)), Address("127.0.0.1", int(port)), 1)
         return
-    with TemporaryDirectory() as folder:
-        _prepare(Path(folder))
-        server = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serving", "--server", folder], stdout=subprocess.PIPE, text=True
-        )
-        try:
-            assert server.stdout is not None
-            port = int(server.stdout.readline())
-            _show(_measure(psutil.Process(server.pid), port, asked.requests, asked.rounds))
-        finally:
-            server.terminate()
-            server.wait()
+    with TemporaryDirectory() as folder, serve(Path(folder)) as (server, port):
+        _show(_measure(server, port, asked.requests, asked.rounds))
 
 
-def _prepare(folder: Path) -> None:
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[psutil.Process, int]]:
+    """Start a server of all variants, with the function that `penstock serve` calls. Give the process and its port."""
+    prepare(folder)
+    port = free_port()
+    process = psutil.Popen([sys.executable, "-m", "benchmarks.serving", "--server", str(folder), str(port)])
+    try:
+        _connect(port).close()
+        yield process, port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def prepare(folder: Path) -> None:
     """Make a source with one row, and a model."""
     rng = np.random.default_rng(1)
     columns = {name: pa.array(rng.normal(size=4000)) for name in FEATURES}
@@ -91,9 +107,7 @@ def _prepare(folder: Path) -> None:
     engine.dispose()
 
 
-def _serve(folder: Path) -> None:
-    import uvicorn
-
+def _make_application(folder: Path) -> Starlette:
     urls = {"shop": f"sqlite:///{folder / 'shop.db'}", "warehouse": f"sqlite:///{folder / 'warehouse.db'}"}
     settings = Settings(_env_file=None, home=folder, connections=urls)
     connect = Connector(lambda name: open_database(settings, name), ())
@@ -113,10 +127,7 @@ def _serve(folder: Path) -> None:
     lookups = Lookups({}, settings, connect, Registry(folder / "models"))
     application = ServingApplication(served, Guard(LOCAL_HOSTS), lookups, poll_seconds=3600).build()
     _add_nothing(application)
-    config = uvicorn.Config(application, port=0, access_log=False, log_level="warning", server_header=False)
-    bound = config.bind_socket()
-    print(bound.getsockname()[1], flush=True)
-    uvicorn.Server(config).run(sockets=[bound])
+    return application
 
 
 def _add_nothing(application: Starlette) -> None:
@@ -130,7 +141,6 @@ def _add_nothing(application: Starlette) -> None:
 def _measure(server: psutil.Process, port: int, requests: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
     """Return by endpoint the CPU milliseconds of a request and the median milliseconds to its answer, by round."""
     connection = _connect(port)
-    body = json.dumps({"rows": [{"id": 1, **{name: 0.25 * at for at, name in enumerate(FEATURES)}}]})
     paths = {"nothing": "/nothing"} | {name: f"/pipelines/{name}/score" for name in VARIANTS}
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in paths}
     for turn in range(rounds + 1):
@@ -138,7 +148,7 @@ def _measure(server: psutil.Process, port: int, requests: int, rounds: int) -> d
             before, waited = sum(server.cpu_times()[:2]), []
             for _ in range(requests):
                 begin = time.perf_counter()
-                connection.request("POST", path, body, {"content-type": "application/json"})
+                connection.request("POST", path, BODY, {"content-type": "application/json"})
                 answer = connection.getresponse()
                 answer.read()
                 waited.append(time.perf_counter() - begin)
@@ -152,10 +162,9 @@ def _measure(server: psutil.Process, port: int, requests: int, rounds: int) -> d
 def _connect(port: int) -> http.client.HTTPConnection:
     """Wait until the server listens."""
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    for _ in range(200):
+    for _ in range(600):
         try:
             connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # otherwise an answer takes 40 ms
         except ConnectionRefusedError:
             time.sleep(0.1)
         else:

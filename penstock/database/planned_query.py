@@ -1,4 +1,4 @@
-"""A query over few rows that DuckDB plans once. DuckDB 2.0 plans each execution anew, which costs ten times the query.
+"""A query over few rows that DuckDB plans once. DuckDB 2.0 plans each execution anew, which costs more than the query.
 
 It keeps the plan of a prepared statement only where its optimizer is off. That changes nothing for a query that
 computes columns row by row: its plan is one scan below projections, with or without the optimizer.
@@ -65,6 +65,8 @@ class PlannedQuery:
         """Return the statement that executes the plan. Empty: DuckDB has to plan each execution."""
         if not all(any(is_exact(kind) for is_exact in _EXACT) for kind in schema.types):
             return ""
+        if len(set(schema.names)) < len(schema.names):
+            return ""
         text, name = self._relation.sql_query(), f"penstock_{next(_NUMBERS)}"
         try:
             if self._projections is not None and not _computes_rows(self._connection, text, self._projections):
@@ -87,6 +89,7 @@ def _computes_rows(connection: duckdb.DuckDBPyConnection, text: str, projections
 
 
 def _as_table(rows: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    columns: Any = zip(*rows, strict=True) if rows else ((),) * len(schema)
-    arrays = [pa.array(values, kind) for values, kind in zip(columns, schema.types, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=schema)
+    """Convert rows at once: a call of Arrow for each column takes three times as long."""
+    named = [dict(zip(schema.names, row, strict=True)) for row in rows]
+    values: Any = pa.array(named, pa.struct(list(schema)))
+    return pa.Table.from_arrays(values.flatten(), schema=schema)

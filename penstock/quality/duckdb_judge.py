@@ -24,7 +24,8 @@ class Count:
 
 def count_rows(table: pa.Table, predicates: Sequence[Predicate]) -> list[Count]:
     """Judge a table by all predicates: one pass for the counts, and one for the positions if any row is unexpected."""
-    asked = ", ".join(f"count(*) filter ({p.evaluated}), count(*) filter ({p.unexpected})" for p in predicates)
+    filters = [condition for predicate in predicates for condition in (predicate.evaluated, predicate.unexpected)]
+    asked = ", ".join(f"count(*) filter ({condition}) as c{number}" for number, condition in enumerate(filters))
     with _DUCKDB.connect_tables({"penstock_rows": _decode(table)}) as connection:
         counting = f"select {asked} from penstock_rows"  # noqa: S608 # names and values are quoted
         found = connection.keep(counting, lambda raw: connection.plan_once(raw.sql(counting), None))()

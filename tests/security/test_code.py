@@ -72,6 +72,8 @@ def test_sql_text_is_written_only_where_names_alone_are_put_in() -> None:
     assert writers <= {
         "deployments/doctor/ledger.py",
         "penstock/api/project.py",  # a select of the Python user's own
+        "penstock/database/planned_query.py",  # the text of a relation, under a name of ours
+        "penstock/run/decisions.py",  # expressions of the spec, as `features` is a query of the spec
         "penstock/database/dialects/mysql.py",  # the settings of a session, numbers of ours
         "penstock/database/sqlite_reader.py",  # explains a statement of SQLAlchemy's
         "penstock/quality/duckdb_judge.py",  # names and values of a spec, quoted, in a closed DuckDB

@@ -57,7 +57,7 @@ def bits(table: pa.Table) -> list[Any]:
     return [[repr(value) for value in column.to_pylist()] for column in table.columns]
 
 
-@settings(max_examples=8)
+@settings(max_examples=8, deadline=None)
 @given(rows=st.lists(ROWS, min_size=1, max_size=8))
 def test_few_rows_get_what_they_get_among_many(closed: ClosedDuckdb, rows: list[Any]) -> None:
     few = table_of(rows)
