@@ -125,7 +125,7 @@ def test_a_score_that_is_not_equal_is_an_error(tmp_path: Path) -> None:
     found = rescore_rows(place, served)
 
     assert found.differ == {"score differs": 2, "features differ": 2}
-    with pytest.raises(ServedDiffers, match="score differs in 2 rows, features differ in 2 rows"):
+    with pytest.raises(ServedDiffers, match="the score of 2 rows from recorded features, 2 rows from the recorded row"):
         found.refuse_difference("card-risk")
 
 
@@ -182,7 +182,7 @@ def test_the_flow_fails_where_a_score_is_not_equal(tmp_path: Path, monkeypatch: 
     assert good.is_completed(), good.message
     assert "scores from recorded features: 2 of 2 are equal" in (good.message or "")
     assert bad.is_failed()
-    assert "score differs in 1 row, features differ in 1 row" in (bad.message or "")
+    assert "the score of 1 row from recorded features, 1 row from the recorded row" in (bad.message or "")
 
 
 def test_a_pipeline_that_records_is_checked_each_night() -> None:
