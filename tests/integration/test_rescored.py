@@ -23,7 +23,7 @@ from penstock.ledger.served_rows import served_table
 from penstock.ledger.served_spool import open_spool, settle_served_runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
-from penstock.report.card import write_sections
+from penstock.report.card import run_card, write_sections
 from penstock.run.partition_options import PartitionOptions
 from penstock.serving.judged_grains import JudgedGrain, judge_grains
 from penstock.serving.recorded_request import RecordedRequests
@@ -232,6 +232,9 @@ def test_whole_columns_volume_and_drift_are_judged_when_the_interval_has_ended(t
     profile = read_profiles(place.warehouse, grain.run_id)["amount"]
     assert profile.alarm == "warning"
     assert profile.counts.rows == 302
+    card = run_card(place.warehouse, grain.run_id)
+    assert "quarantine_limit" in card
+    assert "Drift" in card
     shown = newest_profiled(place.warehouse, "card-risk")
     assert shown is None or shown.run_id != grain.run_id
     assert verify_ledger(place.warehouse) == ()
