@@ -61,17 +61,26 @@ def served_table(table: str, schema: str | None) -> sa.Table:
 
 def find_tables(connection: sa.Connection, pipeline: str, destination: Destination) -> list[sa.Table]:
     """Return the existing tables of a pipeline's recorded rows: that of its destination, and former ones."""
+    own = (destination.table, destination_name(connection, destination))
+    return _existing(connection, [own, *_written(connection, runs.c.pipeline == pipeline)])
+
+
+def list_served_tables(connection: sa.Connection) -> list[sa.Table]:
+    """Return the existing tables of recorded rows of all pipelines."""
+    return _existing(connection, _written(connection))
+
+
+def _written(connection: sa.Connection, *which: sa.ColumnElement[bool]) -> list[tuple[str, str]]:
+    """Return table and destination of the runs that requests were recorded in."""
     columns = (runs.c.destination_table, runs.c.destination)
-    written = sa.select(*columns).where(runs.c.pipeline == pipeline, runs.c.variant == SERVED).distinct()
-    named = [
-        (destination.table, destination_name(connection, destination)),
-        *connection.execute(written).tuples().all(),
-    ]
-    places = dict.fromkeys((table, split_name(name)[0]) for table, name in named)
+    query = sa.select(*columns).where(runs.c.variant == SERVED, *which).distinct()
+    return list(connection.execute(query).tuples())
+
+
+def _existing(connection: sa.Connection, named: Sequence[tuple[str, str]]) -> list[sa.Table]:
+    tables = [served_table(*place) for place in dict.fromkeys((table, split_name(name)[0]) for table, name in named)]
     inspector = sa.inspect(connection)
-    return [
-        served_table(*place) for place in places if inspector.has_table(f"{place[0]}{ENDING}", schema=place[1] or None)
-    ]
+    return [table for table in tables if inspector.has_table(table.name, schema=table.schema)]
 
 
 @dataclass(frozen=True)

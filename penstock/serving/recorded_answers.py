@@ -17,7 +17,7 @@ _MOST = 255
 _OWN = ("content-length", "x-request-id")
 """Headers that each answer gets anew."""
 RECORDED = "x-recorded"
-"""Says where the request was recorded: `warehouse`, `spool`, `later` or `earlier`."""
+"""Says where the request was recorded: `warehouse`, `spool`, or `earlier` for a retry."""
 
 
 def read_key(request: Request) -> str | None:

@@ -85,6 +85,7 @@ class Recorder:
     problem: str = ""
     """Why the warehouse cannot be written. Empty: it can, or it is never written by a server."""
     _waiting: deque[_Waiting] = field(default_factory=deque)
+    _rows_waiting: int = 0
     _more: threading.Condition = field(default_factory=threading.Condition)
     _closing: bool = False
     _thread: threading.Thread | None = None
@@ -156,11 +157,11 @@ class Recorder:
 
     def _offer(self, waiting: _Waiting) -> bool:
         with self._more:
-            rows = sum(each.rows for each in self._waiting) if self.mode == "async" else 0
-            if rows + waiting.rows > BUFFER_ROWS and self.mode == "async":
+            if self.mode == "async" and self._rows_waiting + waiting.rows > BUFFER_ROWS:
                 self._drop(waiting.rows, "they come faster than they can be stored")
                 return False
             self._waiting.append(waiting)
+            self._rows_waiting += waiting.rows
             self._more.notify()
         return True
 
@@ -191,6 +192,7 @@ class Recorder:
         while self._waiting and (not batch or rows + self._waiting[0].rows <= _BATCH_ROWS):
             batch.append(self._waiting.popleft())
             rows += batch[-1].rows
+        self._rows_waiting -= rows
         return batch
 
     def _store_batch(self, batch: Sequence[_Waiting]) -> None:

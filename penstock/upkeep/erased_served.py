@@ -32,7 +32,7 @@ def erase_served(
             mine = table.c.key.in_(some)
             requests = connection.execute(sa.select(table.c.request_id).where(mine).distinct()).scalars().all()
             counts[table.name] += _count(connection, table, mine)
-            counts += _blank_requests(connection, table, requests, dry_run=dry_run)
+            counts.update(_blank_requests(connection, table, requests, dry_run=dry_run))
             if not dry_run:
                 connection.execute(sa.delete(table).where(mine))
     return counts
@@ -51,7 +51,7 @@ def erase_served_where(
     counts = Counter[str]()
     for table in find_tables(connection, pipeline.name, pipeline.destination):
         found = _find_rows(connection, table, None if source == pipeline.primary else source, column, is_mine)
-        counts += _blank_requests(connection, table, sorted({request for _, request, _ in found}), dry_run=dry_run)
+        counts.update(_blank_requests(connection, table, sorted({request for _, request, _ in found}), dry_run=dry_run))
         if source == pipeline.primary:
             counts[table.name] += len(found)
             for place in () if dry_run else found:

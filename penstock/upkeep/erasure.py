@@ -149,7 +149,7 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
     for some in chunks(possible_keys(row_key, masking)):
         work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, labels.c.key.in_(some))
-    work.counts += erase_served(work.connection, pipeline, row_key, masking, dry_run=work.dry_run)
+    work.counts.update(erase_served(work.connection, pipeline, row_key, masking, dry_run=work.dry_run))
     if delivered := count_delivered(work.connection, pipeline, row_key, masking):
         work.counts[delivered_keys.name] += delivered
     if unreachable := count_unreachable(work.connection, pipeline, row_key, masking):
@@ -171,7 +171,7 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
         if is_mine(json.loads(row).get(column)):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
     _erase_refused_lines(work, pipeline, name, [typed])
-    work.counts += erase_served_where(work.connection, pipeline, name, column, is_mine, dry_run=work.dry_run)
+    work.counts.update(erase_served_where(work.connection, pipeline, name, column, is_mine, dry_run=work.dry_run))
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
         for key in _forget_lines(work, pipeline, name, source, column, typed):

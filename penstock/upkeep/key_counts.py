@@ -7,7 +7,8 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.tables import delivered_keys, delivery_targets, forgotten, labels, quarantine, releases
+from penstock.ledger.served_rows import list_served_tables
+from penstock.ledger.tables import delivered_keys, delivery_targets, forgotten, labels, quarantine, releases, runs
 from penstock.privacy.secret_keys import KeyRing
 
 HASHED = (
@@ -18,6 +19,8 @@ HASHED = (
     (delivered_keys, ("key",)),
 )
 """The tables with hashes of private values, and their columns."""
+SERVED_HASHED = ("key", "primary_row", "feature_row", "outputs", "other_rows")
+"""The columns with hashes of recorded rows. They stay under their key until `serve.retention` removes the rows."""
 _ANY = "%hash:%"
 
 
@@ -46,7 +49,8 @@ def count_keys(database: Database, keys: KeyRing, pipelines: Sequence[str] | Non
     if not has_ledger(database):
         return []
     with database.reading() as connection:
-        counted = [_count(connection, table, columns, keys, pipelines) for table, columns in HASHED]
+        recorded = ((table, SERVED_HASHED) for table in list_served_tables(connection))
+        counted = [_count(connection, table, columns, keys, pipelines) for table, columns in (*HASHED, *recorded)]
     return [each for each in counted if each.current or each.left]
 
 
@@ -54,9 +58,9 @@ def _count(
     connection: sa.Connection, table: sa.Table, columns: Sequence[str], keys: KeyRing, pipelines: Sequence[str] | None
 ) -> KeyCount:
     mine = [] if pipelines is None else [_is_of(table, pipelines)]
-    text: sa.ColumnElement[str] = table.c[columns[0]]
+    text: sa.ColumnElement[str] = sa.func.coalesce(table.c[columns[0]], "")
     for name in columns[1:]:
-        text = text.concat(table.c[name])
+        text = text.concat(sa.func.coalesce(table.c[name], ""))
     plain = text
     for key_id in keys.ids:
         plain = sa.func.replace(plain, f"hash:{key_id}:", "")
@@ -72,5 +76,7 @@ def _is_of(table: sa.Table, pipelines: Sequence[str]) -> sa.ColumnElement[bool]:
     """Return the condition for the rows of these pipelines. A delivered key belongs to that of its target."""
     if "pipeline" in table.c:
         return table.c.pipeline.in_(pipelines)
+    if "request_id" in table.c:
+        return table.c.run_id.in_(sa.select(runs.c.run_id).where(runs.c.pipeline.in_(pipelines)))
     same = (delivery_targets.c[name] == table.c[name] for name in ("destination", "target"))
     return sa.exists().where(*same, delivery_targets.c.pipeline.in_(pipelines))

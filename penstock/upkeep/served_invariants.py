@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
-from penstock.ledger.destinations import SERVED, split_name
-from penstock.ledger.served_rows import RECORDED, RECORDING, served_table
+from penstock.ledger.destinations import SERVED, qualified_name
+from penstock.ledger.served_rows import ENDING, RECORDED, RECORDING, list_served_tables
 from penstock.ledger.tables import runs, served_answers, served_runs
 from penstock.upkeep.erasure import count_forgotten
 
@@ -16,13 +16,9 @@ Broken = tuple[str, str, tuple[str, ...]]
 def find_broken_recordings(connection: sa.Connection, shown: int) -> Iterator[Broken]:
     """Find what breaks the invariants of recorded rows."""
     yield from _find_odd_runs(connection, shown)
-    places = sa.select(runs.c.destination, runs.c.destination_table).where(runs.c.variant == SERVED).distinct()
-    inspector = sa.inspect(connection)
-    for destination, name in connection.execute(places).all():
-        table = served_table(name, split_name(destination)[0])
-        if inspector.has_table(table.name, schema=table.schema):
-            yield from _compare_counts(connection, destination, table, shown)
-            yield from _find_lost_rows(connection, table, shown)
+    for table in list_served_tables(connection):
+        yield from _compare_counts(connection, table, shown)
+        yield from _find_lost_rows(connection, table, shown)
 
 
 def _find_odd_runs(connection: sa.Connection, shown: int) -> Iterator[Broken]:
@@ -39,7 +35,7 @@ def _find_odd_runs(connection: sa.Connection, shown: int) -> Iterator[Broken]:
     yield from _named("a kept answer is of a run", served_answers.name, connection.execute(lost).scalars().all())
 
 
-def _compare_counts(connection: sa.Connection, place: str, table: sa.Table, shown: int) -> Iterator[Broken]:
+def _compare_counts(connection: sa.Connection, table: sa.Table, shown: int) -> Iterator[Broken]:
     """Compare the rows of each run with its counts. Rows that were pruned or forgotten may be missing."""
     statuses = {"rows_scored": "scored", "rows_quarantined": "refused", "rows_excluded": "excluded"}
     sums = (sa.func.sum(sa.case((table.c.status == status, 1), else_=0)).label(n) for n, status in statuses.items())
@@ -47,6 +43,7 @@ def _compare_counts(connection: sa.Connection, place: str, table: sa.Table, show
     joined = runs.outerjoin(found, found.c.run_id == runs.c.run_id)
     there = {name: sa.func.coalesce(found.c[name], 0) for name in statuses}
     differ = sa.or_(*(count != runs.c[name] for name, count in there.items()))
+    place = qualified_name(connection, table.schema, table.name.removesuffix(ENDING))
     mine = (runs.c.destination == place, runs.c.variant == SERVED)
     columns = [column for name in statuses for column in (runs.c[name], there[name])]
     query = sa.select(runs.c.run_id, runs.c.rows_pruned_at, *columns).select_from(joined).where(*mine, differ)

@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,15 +24,19 @@ from penstock.ledger.served_spool import Spool, open_spool, settle_served_runs
 from penstock.ledger.tables import runs, served_answers
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy, is_hash
 from penstock.privacy.row_key import RowKey
+from penstock.privacy.secret_keys import KeyRing, SecretKey
 from penstock.serving.recorded_request import RecordedRequests
 from penstock.serving.recorder import Recorder
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.key_counts import count_keys
 from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
-from tests.integration.test_serving import FEATURES, ROWS, make_served_place
+from tests.conftest import DIALECTS
+from tests.driver import SETTINGS, Driver
+from tests.integration.test_serving import FEATURES, JOINED, NOW, ROWS, make_served_place
 from tests.served import client_of, serve_pipeline
 from tests.shop import Place
 from tests.waiting import wait_until
@@ -40,9 +45,13 @@ SCORE = "/pipelines/card-risk/score"
 RECORDING = FEATURES + "serve: {record: before_answer}\n"
 
 
-@pytest.fixture(params=["sqlite", "duckdb"])
+@pytest.fixture(params=DIALECTS)
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Place:
-    return make_served_place(tmp_path, request.param, RECORDING)
+    if request.param != "postgresql":
+        return make_served_place(tmp_path, request.param, RECORDING)
+    server, name = request.getfixturevalue("postgres"), f"recorded_{uuid.uuid4().hex[:10]}"
+    server.psql(f"create database {name};")
+    return make_served_place(tmp_path, server.get_uri(name), RECORDING)
 
 
 @contextmanager
@@ -129,6 +138,19 @@ def test_rows_of_async_are_stored_when_the_server_ends(place: Place) -> None:
     assert verify_ledger(place.warehouse) == ()
 
 
+def test_a_run_takes_the_spool_in_first(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, "duckdb", RECORDING)
+    with recording(place) as client:
+        assert client.post(SCORE, json={"rows": ROWS}).headers["x-recorded"] == "spool"
+    settings = SETTINGS.model_copy(update={"home": place.folder / "home"})
+    databases = {"shop": place.shop, "warehouse": place.warehouse}
+
+    Driver(load_pipeline(place.spec), databases.__getitem__, place.registry, settings=settings).run(NOW)
+
+    assert [run.rows for run in list_served_runs(place.warehouse, "card-risk")] == [len(ROWS)]
+    assert spool_of(place).count("card-risk") == 0
+
+
 def test_a_served_run_is_none_of_the_schedule(place: Place) -> None:
     with recording(place) as client:
         client.post(SCORE, json={"rows": ROWS})
@@ -165,6 +187,10 @@ def test_private_columns_are_hashed_and_named(place: Place) -> None:
     assert all(is_hash(row.primary_row["items"]) for row in rows)
     assert all(is_hash((row.feature_row or row.primary_row)["items"]) for row in rows)
     assert (rows[0].run.keeps_rows, rows[0].run.keeps_features) == (False, False)
+    assert verify_ledger(place.warehouse) == ()
+    keys = KeyRing(SecretKey(b"another key of sixteen"), SecretKey(b"a secret of sixteen"))
+    counts = {each.table: each.former for each in count_keys(place.warehouse, keys, ["card-risk"])}
+    assert counts["card_risk_scores__served"] == len(ROWS)
     [read] = read_served_rows(place.warehouse, rows[0].run)
     assert "items" not in {*read.primary.column_names, *read.features.column_names}
 
@@ -269,4 +295,35 @@ def test_a_warehouse_that_hangs_is_left_alone_and_gets_each_row_once(tmp_path: P
         assert client.post(SCORE, json={"rows": ROWS}).headers["x-recorded"] == "warehouse"
 
     assert len(recorded_rows(place)) == 7 * len(ROWS)
+    assert verify_ledger(place.warehouse) == ()
+
+
+def test_rows_of_other_sources_are_recorded_and_erased_with_their_request(tmp_path: Path) -> None:
+    changes = [
+        "create table lands (land text, weight double, label text)",
+        "insert into lands values ('DE', 2.0, 'ours')",
+    ]
+    place = make_served_place(tmp_path, spec=JOINED + "serve: {record: before_answer}\n", changes=changes)
+    lands = [{"land": "DE", "weight": 2.0, "label": "ours"}, {"land": "FR", "weight": 3.0, "label": "theirs"}]
+    with recording(place) as client:
+        for number in (1, 4):
+            rows = [{**ROWS[0], "payment_id": number}, {**ROWS[3], "payment_id": number + 100}]
+            answer = client.post(SCORE, json={"rows": rows, "sources": {"lands": lands}})
+            assert answer.status_code == 200, answer.text
+    pipeline = load_pipeline(place.spec)
+    first = [row for row in recorded_rows(place) if row.seq == 0]
+    assert [[land["land"] for land in row.other_rows["lands"]] for row in first] == [["DE", "FR"]] * 2
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"payment_id": "101"})), NO_MASKING, b"x" * 16)
+    assert {row.key: row.is_whole for row in recorded_rows(place)} == {
+        '{"payment_id": "1"}': False,
+        '{"payment_id": "4"}': True,
+        '{"payment_id": "104"}': True,
+    }
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"land": "FR"}), "lands"), NO_MASKING, b"x" * 16)
+    assert [row.other_rows for row in recorded_rows(place)] == [{}] * 3
+
+    erase(place.warehouse, ErasureRequest(pipeline, RowKey({"country": "IT"}), "payments"), NO_MASKING, b"x" * 16)
+    assert {row.primary_row["country"] for row in recorded_rows(place)} == {"DE"}
     assert verify_ledger(place.warehouse) == ()

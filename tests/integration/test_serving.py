@@ -94,9 +94,11 @@ def make_served_place(
     """Run a shop's pipeline over three days.
 
     Args:
+        warehouse: A dialect whose database is a file, or a URL.
         changes: SQL statements that change the shop before.
     """
     urls = {"shop": f"{source}:///{folder}/shop.db", "warehouse": f"{warehouse}:///{folder}/warehouse.db"}
+    urls |= {"warehouse": warehouse} if "://" in warehouse else {}
     connections = SETTINGS.model_copy(update={"connections": {name: SecretStr(url) for name, url in urls.items()}})
     shop, own = (open_database(connections, name) for name in urls)
     write_payments(shop, payments())
