@@ -1,6 +1,5 @@
 """Requests that cannot be scored, and servers that cannot start."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -94,17 +93,18 @@ class ServedDiffers(TerminalError):
     """
 
     pipeline: str
-    differ: Mapping[str, int]
-    """How many rows, by what differs."""
-    examples: tuple[tuple[str, str, int], ...]
+    scores: int
+    """Rows with another score from the recorded features."""
+    features: int
+    """Rows with other features or another score from the recorded row."""
+    examples: tuple[str, ...]
     """Run, request and position of some of the rows."""
 
     def message(self) -> str:
-        counts = ", ".join(f"{what} in {plural(rows, 'row')}" for what, rows in self.differ.items())
-        named = "; ".join(f"run {run} request {request} row {seq}" for run, request, seq in self.examples)
         return (
-            f"`{self.pipeline}`: recorded rows that are scored again do not equal what was served: {counts} ({named}). "
-            "Compare the versions that `penstock doctor` names on both machines."
+            f"`{self.pipeline}`: recorded rows that are scored again do not equal what was served: the score of "
+            f"{plural(self.scores, 'row')} from recorded features, {plural(self.features, 'row')} from the recorded "
+            f"row ({'; '.join(self.examples)}). Compare the versions that `penstock doctor` names on both machines."
         )
 
 

@@ -68,7 +68,9 @@ class RescoredRows:
             ServedDiffers: it did.
         """
         if self.differ:
-            raise ServedDiffers(pipeline, dict(self.differ), tuple(each[1:] for each in self.examples))
+            counts = self.differ.get("score differs", 0), self.differ.get("features differ", 0)
+            named = (f"run {run}, request {request}, row {seq}" for _, run, request, seq in self.examples)
+            raise ServedDiffers(pipeline, *counts, tuple(named))
 
     def note(self, finding: Finding, row: ServedRow) -> None:
         """Count a row that should have come out the same."""

@@ -31,6 +31,7 @@ Wait = Annotated[
 Bytes = Annotated[int, BeforeValidator(read_size), WithJsonSchema(_SIZE)]
 
 
+_REFRESH = timedelta(minutes=5)
 Record = Literal["off", "async", "before_answer"]
 
 
@@ -62,7 +63,7 @@ class Serve(Part):
     features: Literal["request", "snapshot"] = Field(default="request", examples=["snapshot"])
     """Where the rows of the other sources come from. With `request` a request may bring them. With `snapshot` the
     server holds them in memory, and a request brings rows of the primary source only."""
-    refresh: Duration = Field(default=timedelta(minutes=5), examples=["5m"])
+    refresh: Duration = Field(default=_REFRESH, examples=["5m"])
     """For `features: snapshot`: how often the snapshot is taken again."""
     batch: ServeBatch = Field(default=ServeBatch(), examples=[{"rows": 32, "wait": "2ms"}])
     """Which requests are scored together."""
@@ -84,6 +85,6 @@ class Serve(Part):
 
     @model_validator(mode="after")
     def _refresh_goes_with_a_snapshot(self) -> Self:
-        if self.features == "request" and "refresh" in self.model_fields_set:
+        if self.features == "request" and self.refresh != _REFRESH:
             raise ValueError("`refresh` goes with `features: snapshot`; write that too, or leave `refresh` out")
         return self

@@ -23,7 +23,7 @@ from penstock.ledger.served_rows import served_table
 from penstock.ledger.served_spool import open_spool, settle_served_runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
-from penstock.report.card import write_sections
+from penstock.report.card import run_card, write_sections
 from penstock.run.partition_options import PartitionOptions
 from penstock.serving.judged_grains import JudgedGrain, judge_grains
 from penstock.serving.recorded_request import RecordedRequests
@@ -125,7 +125,7 @@ def test_a_score_that_is_not_equal_is_an_error(tmp_path: Path) -> None:
     found = rescore_rows(place, served)
 
     assert found.differ == {"score differs": 2, "features differ": 2}
-    with pytest.raises(ServedDiffers, match="score differs in 2 rows, features differ in 2 rows"):
+    with pytest.raises(ServedDiffers, match="the score of 2 rows from recorded features, 2 rows from the recorded row"):
         found.refuse_difference("card-risk")
 
 
@@ -182,7 +182,7 @@ def test_the_flow_fails_where_a_score_is_not_equal(tmp_path: Path, monkeypatch: 
     assert good.is_completed(), good.message
     assert "scores from recorded features: 2 of 2 are equal" in (good.message or "")
     assert bad.is_failed()
-    assert "score differs in 1 row, features differ in 1 row" in (bad.message or "")
+    assert "the score of 1 row from recorded features, 1 row from the recorded row" in (bad.message or "")
 
 
 def test_a_pipeline_that_records_is_checked_each_night() -> None:
@@ -232,6 +232,9 @@ def test_whole_columns_volume_and_drift_are_judged_when_the_interval_has_ended(t
     profile = read_profiles(place.warehouse, grain.run_id)["amount"]
     assert profile.alarm == "warning"
     assert profile.counts.rows == 302
+    card = run_card(place.warehouse, grain.run_id)
+    assert "quarantine_limit" in card
+    assert "Drift" in card
     shown = newest_profiled(place.warehouse, "card-risk")
     assert shown is None or shown.run_id != grain.run_id
     assert verify_ledger(place.warehouse) == ()
