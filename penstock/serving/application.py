@@ -1,18 +1,15 @@
 """The HTTP application: its routes, and what each of them answers."""
 
-import asyncio
-import logging
 import re
 import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,64 +19,32 @@ from starlette.routing import BaseRoute, Route
 
 import penstock
 from penstock.access.tokens import Identity
-from penstock.errors import PenstockError, RequestError, RowsRefused, TooManyRequests
+from penstock.errors import PenstockError, RequestError, TooManyRequests
 from penstock.run_types import deciding_model
-from penstock.serving.answers import answer_rows, describe_pin, describe_snapshot, json_response
-from penstock.serving.bodies import parse_json, read_body, read_rows
+from penstock.serving.answers import describe_pin, describe_snapshot, json_response
+from penstock.serving.background import keep_current
+from penstock.serving.bodies import read_body
 from penstock.serving.guard import Guard
 from penstock.serving.lookups import Lookups
 from penstock.serving.metrics import Metrics
-from penstock.serving.mlflow_format import read_invocation
-from penstock.serving.open_inference import describe_columns, read_infer, write_outputs
+from penstock.serving.open_inference import describe_columns
 from penstock.serving.openapi import describe_api
 from penstock.serving.problems import answer_error, write_problem
-from penstock.serving.recorded_answers import read_key, record_answer
-from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.serving.scorer import Scorer, output_columns
+from penstock.serving.scoring_answers import (
+    Answer,
+    Asked,
+    answer_infer,
+    answer_invocation,
+    answer_recorded,
+    answer_score,
+)
 from penstock.serving.served_pipeline import ServedPipeline
-from penstock.serving.top_reasons import find_top_reasons
-from penstock.wording import plural
-
-logger = logging.getLogger(__name__)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OPENING_SECONDS = 30.0
-"""How long a process may open its models before it takes requests. Those that come before wait, or go to others."""
-_SNAPSHOT_AGAIN = 10.0
-"""Seconds until a snapshot that could not be taken is tried again."""
 _LOOKUPS = 8
 """Most published scores that are looked up at once. Each takes a thread, and may wait for the warehouse."""
-
-
-@dataclass
-class _Asked:
-    """A request for scores, whose body has been read."""
-
-    served: ServedPipeline
-    scorer: Scorer
-    """Reads the body, and scores it: a model that comes between may take other columns."""
-    request: Request
-    body: bytes
-    request_id: str
-    client: str
-    """The name of its token. Empty without one."""
-    count: Callable[[ScoredRequest], None]
-    scored: ScoredRequest | None = None
-    """None before it is scored."""
-
-    @property
-    def most(self) -> int:
-        """Most rows of a request."""
-        return self.served.limits.limit.rows
-
-    async def score(self, rows: RequestRows) -> ScoredRequest:
-        self.scored = await self.served.batches.score(rows, self.scorer.score_together)
-        self.count(self.scored)
-        return self.scored
-
-
-Answer = Callable[[_Asked], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -99,11 +64,11 @@ class ServingApplication:
         """Return the ASGI application."""
         metrics = Metrics(self.served.values())
         scoring = [
-            ("/pipelines/{pipeline}/score", "penstock", _answer_score),
-            ("/pipelines/{pipeline}/invocations", "mlflow", _answer_invocation),
-            ("/invocations", "mlflow", _answer_invocation),
-            ("/v2/models/{pipeline}/infer", "open inference", _answer_infer),
-            ("/v2/models/{pipeline}/versions/{version}/infer", "open inference", _answer_infer),
+            ("/pipelines/{pipeline}/score", "penstock", answer_score),
+            ("/pipelines/{pipeline}/invocations", "mlflow", answer_invocation),
+            ("/invocations", "mlflow", answer_invocation),
+            ("/v2/models/{pipeline}/infer", "open inference", answer_infer),
+            ("/v2/models/{pipeline}/versions/{version}/infer", "open inference", answer_infer),
         ]
         routes = [Route(path, self._scoring(metrics, name, answer), methods=["POST"]) for path, name, answer in scoring]
         open_to_all: dict[str, Endpoint] = {
@@ -133,44 +98,8 @@ class ServingApplication:
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
-        for each in self.served.values():
-            if each.recorder is not None:
-                each.recorder.start()
-        looked, look = asyncio.Event(), asyncio.Event()
-        watching = [asyncio.create_task(self._watch_aliases(looked, look))]
-        holding = [each for each in self.served.values() if each.pipeline.holds_snapshot]
-        watching += [asyncio.create_task(_refresh_snapshot(each, look)) for each in holding]
-        with suppress(TimeoutError):
-            await asyncio.wait_for(looked.wait(), _OPENING_SECONDS)
-        try:
+        async with keep_current(tuple(self.served.values()), self.poll_seconds):
             yield
-        finally:
-            for task in watching:
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-            for each in self.served.values():
-                each.batches.close()
-                if each.recorder is not None:
-                    await asyncio.to_thread(each.recorder.close)
-
-    async def _watch_aliases(self, looked: asyncio.Event, look: asyncio.Event) -> None:
-        """Take the versions that the aliases name, again and again. They are opened aside, while the old ones score.
-
-        Args:
-            looked: set after the first time.
-            look: set when they are to be looked up at once.
-        """
-        while True:
-            look.clear()
-            for each in self.served.values():
-                try:
-                    await asyncio.to_thread(each.take_models)
-                except Exception:
-                    logger.exception("%s: its models cannot be looked up", each.name)
-            looked.set()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(look.wait(), self.poll_seconds)
 
     def _guarded(self, answer: Endpoint, *, open_to_all: bool = False) -> Endpoint:
         async def checked(request: Request) -> Response:
@@ -210,8 +139,8 @@ class ServingApplication:
                     with served.batches.arriving():
                         body = await read_body(request, served.limits.limit.bytes)
                     client = identity.name if identity else ""
-                    asked = _Asked(served, scorer, request, body, request_id, client, metrics.count)
-                    response = await _answer_recorded(asked, answer)
+                    asked = Asked(served, scorer, request, body, request_id, client, metrics.count)
+                    response = await answer_recorded(asked, answer)
             except Exception as error:  # noqa: BLE001 # whatever it is, its message is not logged
                 response = answer_error(request, error)
             response.headers["x-request-id"] = request_id
@@ -325,84 +254,8 @@ class ServingApplication:
         return json_response({"name": served.name, "ready": served.scorer is not None}, 200 if served.scorer else 503)
 
 
-async def _refresh_snapshot(served: ServedPipeline, look: asyncio.Event) -> None:
-    """Take snapshots of a pipeline's other sources, again and again. The first one lets its model be opened."""
-    while True:
-        taken = await asyncio.to_thread(served.take_snapshot)
-        if served.scorer is None:
-            look.set()
-        refresh = served.limits.refresh.total_seconds()
-        await asyncio.sleep(refresh if taken else min(refresh, _SNAPSHOT_AGAIN))
-
-
 async def _answer_http(request: Request, error: Exception) -> Response:
     """Answer a path or a method that there is not."""
     assert isinstance(error, HTTPException)
     body = {"what": error.detail, "where": request.url.path, "next": "See docs/serving.md for the paths."}
     return write_problem(request, body, error.status_code, error.headers)
-
-
-async def _answer_recorded(asked: _Asked, answer: Answer) -> Response:
-    """Answer a request, and record what was scored first if its pipeline records."""
-    recorder = asked.served.recorder
-    if recorder is None:
-        return await answer(asked)
-    read_key(asked.request)
-    try:
-        response = await answer(asked)
-    except RowsRefused as error:
-        response = answer_error(asked.request, error)
-    if asked.scored is None or not asked.scored.outcomes:
-        return response
-    return await record_answer(recorder, asked.scored, asked.request, asked.body, asked.client, response)
-
-
-async def _answer_score(asked: _Asked) -> Response:
-    with_reasons, body = _asks_for_reasons(asked.request), parse_json(asked.request, asked.body)
-    scored = await asked.score(read_rows(asked.scorer, body, asked.request_id, asked.most))
-    if all(outcome.status != "scored" for outcome in scored.outcomes):
-        _refuse(scored)
-    reasons, served = None, asked.served
-    if with_reasons:
-        reasons = await served.batches.run(find_top_reasons, served.pipeline, scored, served.options.masking)
-    return json_response(answer_rows(scored, reasons))
-
-
-def _asks_for_reasons(request: Request) -> bool:
-    given = request.query_params.get("reasons", "false")
-    if given not in ("true", "false"):
-        raise RequestError("it is neither true nor false", "query parameter `reasons`", "Send `reasons=true`.")
-    return given == "true"
-
-
-async def _answer_invocation(asked: _Asked) -> Response:
-    rows = read_invocation(asked.request, asked.scorer, asked.body, asked.request_id, asked.most)
-    return json_response({"predictions": _all_outputs(await asked.score(rows)).to_pylist()})
-
-
-async def _answer_infer(asked: _Asked) -> Response:
-    infer = read_infer(asked.request, asked.scorer, asked.body, asked.request_id, asked.most)
-    scored = await asked.score(infer.rows)
-    version = deciding_model(scored.models).version
-    head = {"model_name": asked.served.name, "model_version": version, "id": infer.id}
-    content, headers = write_outputs(infer, _all_outputs(scored), head)
-    return Response(content, headers=headers)
-
-
-def _all_outputs(scored: ScoredRequest) -> pa.Table:
-    """Return the outputs of all rows, in their order.
-
-    Raises:
-        RowsRefused: a row has none.
-    """
-    if scored.refused:
-        _refuse(scored)
-    return scored.outputs
-
-
-def _refuse(scored: ScoredRequest) -> None:
-    rows = scored.refused
-    what = f"{len(rows):,} of {plural(len(scored.outcomes), 'row')} without a score"
-    raise RowsRefused(
-        what, f"rows of `{scored.pipeline.name}`", "Correct or leave out the rows that are named.", rows=rows
-    )
