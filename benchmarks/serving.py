@@ -66,7 +66,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.server:
         folder, port = asked.server
-        run_server(partial(_make_application, Path(folder)), Address("127.0.0.1", int(port)), 1)
+        run_server(partial(_make_application, Path(folder)), Address("127.0.0.1", int(port)), 1, lambda _url: None)
         return
     with TemporaryDirectory() as folder, serve(Path(folder)) as (server, port):
         _show(_measure(server, port, asked.requests, asked.rounds))

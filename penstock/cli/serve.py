@@ -71,8 +71,11 @@ def serve(
     found = tuple(str(file) for file in _choose(pipelines, settings))
     process = ServingProcess(found, address, rate)
     process.open_pipelines(settings)
-    error_console().print(f"serving {len(found)} on {address.url}; Ctrl-C ends it", markup=False, soft_wrap=True)
-    run_server(process, address, workers)
+
+    def tell(url: str) -> None:
+        error_console().print(f"serving {len(found)} on {url}; Ctrl-C ends it", markup=False, soft_wrap=True)
+
+    run_server(process, address, workers, tell)
 
 
 def _choose(names: list[str] | None, settings: "Settings") -> "list[str | Path]":

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import IPPROTO_TCP, TCP_NODELAY, socket
 
@@ -103,11 +103,14 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_server(make_application: Callable[[], ASGIApp], address: Address, workers: int) -> None:
+def run_server(
+    make_application: Callable[[], ASGIApp], address: Address, workers: int, tell: Callable[[str], None]
+) -> None:
     """Serve until SIGINT or SIGTERM. Requests in flight are answered first.
 
     Args:
         make_application: called in each process; with several processes it must survive pickling.
+        tell: called with the URL once the server listens. Requests that come then wait until the models are open.
 
     Raises:
         ServeRefused: the port is taken, or the certificate cannot be read.
@@ -126,15 +129,16 @@ def run_server(make_application: Callable[[], ASGIApp], address: Address, worker
         log_level="warning",
         server_header=False,
     )
-    bound = _bind(config, address)
+    bound = listen(config, address)
+    tell(replace(address, port=bound.getsockname()[1]).url)
     if workers > 1:
         Multiprocess(config, sockets=[bound]).run()
     else:
         uvicorn.Server(config).run(sockets=[bound])
 
 
-def _bind(config: uvicorn.Config, address: Address) -> socket:
-    """Return the socket that listens. Its connections send what is written at once.
+def listen(config: uvicorn.Config, address: Address) -> socket:
+    """Return a socket that listens. Its connections send what is written at once.
 
     asyncio asks for that only where the socket names TCP, which uvicorn's does not. An answer would wait 40 ms until
     the client has acknowledged its head.
@@ -144,4 +148,5 @@ def _bind(config: uvicorn.Config, address: Address) -> socket:
     except SystemExit:
         raise ServeRefused(f"{address.host}:{address.port} cannot be used", "Choose another --port.") from None
     bound.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    bound.listen(config.backlog)
     return bound

@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from penstock.serving.server import Address, _bind
-from tests.waiting import wait_until
+from penstock.serving.server import Address, listen
 
 
 def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() -> None:
@@ -21,13 +20,12 @@ def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() 
         return Response(await request.body())
 
     config = uvicorn.Config(Starlette(routes=[Route("/", answer, methods=["POST"])]), port=0, log_level="warning")
-    bound = _bind(config, Address("127.0.0.1", 0))
+    bound = listen(config, Address("127.0.0.1", 0))
     server = uvicorn.Server(config)
     thread = Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
     connection = HTTPConnection(*bound.getsockname())
     try:
-        wait_until(lambda: server.started, 10)
         waited = []
         for _ in range(20):
             begin = time.perf_counter()
