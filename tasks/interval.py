@@ -17,7 +17,7 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.steps import ModelRef, choose_models
 from penstock.tasks.ledger_record import open_ledger
 from penstock.tasks.process_resources import connector, registry, scoring_steps, settings
-from penstock.tasks.retries import RETRIED
+from penstock.tasks.retries import RETRIED, RETRIED_LONGER
 
 if TYPE_CHECKING:
     from penstock.run.audit import AuditResult
@@ -137,7 +137,7 @@ def audit_run(run: ScoringRun, receipts: Sequence[Receipt]) -> "AuditResult":
     return scoring_steps(run.pipeline).audit(run, receipts)
 
 
-@task(name="publish", task_run_name="publish", **RETRIED | {"retries": 8})
+@task(name="publish", task_run_name="publish", **RETRIED_LONGER)
 def publish_run(run: ScoringRun, result: "AuditResult", usage: Usage | None = None) -> Publication:
     """Make the run's rows the live ones.
 

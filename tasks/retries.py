@@ -14,12 +14,17 @@ TRIES_OF_A_FILE = 12
 """Of one whose file another process has open, 71 seconds in all: a run has a DuckDB file for its whole time."""
 
 
-def if_transient(_task: Any, task_run: Any, state: Any) -> bool:
+def is_transient(_task: Any, _task_run: Any, state: Any) -> bool:
+    """Whether a task run failed with an error that may go away."""
+    return isinstance(state.result(raise_on_failure=False), TransientError)
+
+
+def if_transient(task: Any, task_run: Any, state: Any) -> bool:
     """Whether Prefect should retry a failed task run."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, DatabaseLocked) and connect(error.connection).sql.one_process:
         return bool(task_run.run_count < TRIES_OF_A_FILE)
-    return isinstance(error, TransientError) and task_run.run_count < TRIES
+    return is_transient(task, task_run, state) and task_run.run_count < TRIES
 
 
 def must_read_again(state: State[Any]) -> bool:
@@ -37,6 +42,13 @@ RETRIED: dict[str, Any] = {
     "persist_result": False,
 }
 """For a task that talks to a database, a file system or an object store, the model store included."""
+
+RETRIED_LONGER: dict[str, Any] = RETRIED | {
+    "retries": 8,
+    "retry_delay_seconds": [2**number for number in range(8)],
+    "retry_condition_fn": is_transient,
+}
+"""For publishing, 255 seconds in all: without it the whole interval is scored again."""
 
 ONCE: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
 """For a task whose failure is deterministic."""

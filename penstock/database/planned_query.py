@@ -72,6 +72,8 @@ class PlannedQuery:
             if self._projections is not None and not _computes_rows(self._connection, text, self._projections):
                 return ""
             self._connection.execute(f"prepare {name} as {text}")
+        except duckdb.InterruptException:  # its time is over
+            raise
         except duckdb.Error:  # such as a `pivot`
             return ""
         return f"execute {name}"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -108,5 +109,5 @@ def test_a_target_that_is_busy_is_left_to_the_process_that_has_it() -> None:
     retries = deliver_task.retry_condition_fn
     assert retries is not None
     for error, again in ((TargetBusy("crm", None), False), (KeyCollision("warehouse", "reason"), True)):
-        assert retries(deliver_task, None, Failed(data=error)) is again
+        assert retries(deliver_task, SimpleNamespace(run_count=1), Failed(data=error)) is again
     assert str(TargetBusy("crm", None)).startswith("another process delivers to `crm`. Deliver again later")
