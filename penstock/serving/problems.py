@@ -71,11 +71,16 @@ def write_problem(
 
     The Open Inference Protocol has a text for it, which its clients show.
     """
-    if not f"{request.url.path}/".startswith("/v2/"):
+    if not is_protocol_path(request.url.path):
         return json_response({"error": problem}, status, headers)
     rows = {"rows": problem["rows"]} if "rows" in problem else {}
     parts = (problem["what"], problem["where"], problem["next"])
     return json_response({"error": ": ".join(filter(None, parts)), **rows}, status, headers)
+
+
+def is_protocol_path(path: str) -> bool:
+    """Whether a path is one of the Open Inference Protocol."""
+    return f"{path}/".startswith("/v2/")
 
 
 def _status(error: PenstockError) -> int:

@@ -12,8 +12,9 @@ from penstock.ledger.served_writes import Answer
 from penstock.serving.recorder import Kept, Recorder
 from penstock.serving.scored_request import ScoredRequest
 
-_HEADER = "idempotency-key"
-_MOST = 255
+KEY_HEADER = "idempotency-key"
+MOST_OF_KEY = 255
+"""Most characters of a key."""
 _OWN = ("content-length", "x-request-id")
 """Headers that each answer gets anew."""
 RECORDED = "x-recorded"
@@ -26,12 +27,12 @@ def read_key(request: Request) -> str | None:
     Raises:
         RequestError: it is empty, too long, or has other characters than ASCII that can be printed.
     """
-    given = request.headers.get(_HEADER)
+    given = request.headers.get(KEY_HEADER)
     if given is None:
         return None
-    if not (0 < len(given) <= _MOST and given.isascii() and given.isprintable()):
-        remedy = f"Send 1 to {_MOST} printable ASCII characters, another key for each request."
-        raise RequestError("the Idempotency-Key cannot be used", _HEADER, remedy)
+    if not (0 < len(given) <= MOST_OF_KEY and given.isascii() and given.isprintable()):
+        remedy = f"Send 1 to {MOST_OF_KEY} printable ASCII characters, another key for each request."
+        raise RequestError("the Idempotency-Key cannot be used", KEY_HEADER, remedy)
     return given
 
 
@@ -60,7 +61,7 @@ def _say_where(kept: Kept, answer: Answer | None, response: Response) -> Respons
         return response
     if answer is None or kept.earlier.request != answer.request:
         remedy = "Send the same request again, or another key with this one."
-        raise RequestError("another request had this Idempotency-Key", _HEADER, remedy, 422)
+        raise RequestError("another request had this Idempotency-Key", KEY_HEADER, remedy, 422)
     response = _read_answer(kept.earlier)
     response.headers[RECORDED] = "earlier"
     return response
