@@ -61,12 +61,14 @@ def list_deliveries(
     run_id: str | None = None,
     limit: int | None = None,
     target: str | None = None,
+    destination: str | None = None,
 ) -> list[DeliveryRecord]:
     """Return deliveries, the newest first.
 
     Args:
         run_id: Only those of the rows of a run.
         target: Only those to a target.
+        destination: Only those of a table's rows.
     """
     if not has_ledger(database):
         return []
@@ -74,6 +76,7 @@ def list_deliveries(
     query = query if pipeline is None else query.where(deliveries.c.pipeline == pipeline)
     query = query if run_id is None else query.where(deliveries.c.run_id == run_id)
     query = query if target is None else query.where(deliveries.c.target == target)
+    query = query if destination is None else query.where(deliveries.c.destination == destination)
     newest = (deliveries.c.planned_at.desc(), deliveries.c.sequence.desc())
     with database.reading() as connection:
         found = connection.execute(query.order_by(*newest).limit(limit)).mappings().all()

@@ -15,7 +15,7 @@ from penstock.wording import plural
 
 @dataclass(frozen=True)
 class TargetStanding:
-    """A target of the spec, and whether it has all that is live."""
+    """A target of the spec, with its newest delivery and whether it fails."""
 
     target: str
     newest: DeliveryRecord | None
@@ -24,19 +24,35 @@ class TargetStanding:
 
     @property
     def state(self) -> str:
+        """That of the newest delivery, `failed` while deliveries fail, or `waiting` before the first one.
+
+        Older deliveries of other intervals may still be open.
+        """
         if self.failing:
             return "failed"
         if self.newest is None:
             return "waiting"
         return "open" if self.newest.is_open else self.newest.state
 
+    @property
+    def reply(self) -> str:
+        """What the target answered last, as run cards have it."""
+        return describe_reply(self.newest) if self.newest else "–"
+
 
 def read_targets(database: Database, pipeline: Pipeline) -> list[TargetStanding]:
-    """Return the targets of a pipeline's spec in their order."""
+    """Return the targets of a pipeline's spec in their order. Deliveries of a former table do not count."""
+    if not pipeline.deliver:
+        return []
     failing = {each.target: each for each in find_failing(database, pipeline)}
-    names = [target.name for target in pipeline.deliver]
-    newest = {name: delivery_records.list_deliveries(database, pipeline.name, limit=1, target=name) for name in names}
-    return [TargetStanding(name, next(iter(newest[name]), None), failing.get(name)) for name in names]
+    here = _name_destination(database, pipeline)
+    standings = []
+    for target in pipeline.deliver:
+        found = delivery_records.list_deliveries(
+            database, pipeline.name, limit=1, target=target.name, destination=here
+        )
+        standings.append(TargetStanding(target.name, next(iter(found), None), failing.get(target.name)))
+    return standings
 
 
 def find_failing(database: Database, pipeline: Pipeline) -> list[FailingTarget]:
@@ -44,10 +60,14 @@ def find_failing(database: Database, pipeline: Pipeline) -> list[FailingTarget]:
     named = {target.name for target in pipeline.deliver}
     if not named:
         return []
-    with database.reading() as connection:
-        here = destination_name(connection, pipeline.destination)
+    here = _name_destination(database, pipeline)
     found = delivery_records.list_failing(database, pipeline.name)
     return [each for each in found if each.target in named and each.destination == here]
+
+
+def _name_destination(database: Database, pipeline: Pipeline) -> str:
+    with database.reading() as connection:
+        return destination_name(connection, pipeline.destination)
 
 
 def list_deliveries(found: Sequence[DeliveryRecord]) -> Table:

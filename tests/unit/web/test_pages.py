@@ -4,8 +4,11 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
+from penstock.ledger.destinations import destination_name
 from penstock.ledger.reader import list_runs
+from penstock.ledger.tables import deliveries, delivery_batches
 from penstock.models.registry import Registry
 from penstock.spec.yaml_file import load_pipeline
 from penstock.tasks.process_resources import connect
@@ -91,6 +94,43 @@ def test_a_calendar_shows_the_runs_of_its_destination(
 
     assert "01 ✓ published" in browser.words("/pipelines/same?month=2026-01")
     assert "01 ! missing" in browser.words("/pipelines/other?month=2026-01")
+
+
+DELIVERIES = """
+deliver:
+  - {kind: http, name: crm, url: crm}
+  - {kind: http, name: mail, url: mail}
+"""
+
+
+def test_a_pipeline_shows_the_newest_delivery_of_its_table_with_the_reply_of_its_card(
+    make_place: Callable[..., Place], make_browser: MakeBrowser
+) -> None:
+    place = make_place("sqlite", "sqlite", spec=SPEC, days=1, a_day=40)
+    Driver(load_pipeline(place.spec), connect, place.registry).run(NOW - timedelta(days=3))
+    place.spec.write_text(SPEC + DELIVERIES)
+    with place.warehouse.writing() as connection:
+        here = destination_name(connection, load_pipeline(place.spec).destination)
+        write_delivery(connection, "crm", here, 1, "merged", missing=6)
+        for target in ("crm", "mail"):
+            write_delivery(connection, target, "main.former_scores", 2, "of the former table", missing=0)
+    words = make_browser(place.registry).words("/pipelines/card-risk?month=2026-01")
+
+    assert "crm ✓ acknowledged snapshot – 40 0 merged; 6 keys not in its table" in words
+    assert "mail waiting nothing yet" in words
+    assert "of the former table" not in words
+
+
+def write_delivery(
+    connection: sa.Connection, target: str, destination: str, sequence: int, reply: str, missing: int
+) -> None:
+    """Write a delivery of 40 rows that a target has acknowledged, an hour after the one before."""
+    whole = {"delivery_id": f"{target}-{sequence}", "state": "acknowledged"}
+    of = {"pipeline": "card-risk", "destination": destination, "target": target, "interval_key": "snapshot"}
+    counts = {"sequence": sequence, "definition": "", "upserts": 40, "deletes": 0}
+    connection.execute(sa.insert(deliveries).values(**whole, **of, **counts, planned_at=NOW + timedelta(hours=sequence)))
+    batch = {"batch": 1, "last_key": "", "rows": 40, "attempts": 1, "reply": reply, "missing": missing}
+    connection.execute(sa.insert(delivery_batches).values(**whole, **batch))
 
 
 def test_reasons_are_made_by_a_form_and_by_no_link(make_place: Callable[..., Place], make_browser: MakeBrowser) -> None:
