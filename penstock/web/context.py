@@ -91,7 +91,9 @@ class WebContext:
         return sound, broken
 
     def _files(self) -> list[Path]:
-        return sorted(self.settings.pipelines.glob("*.yaml"))
+        files = sorted(self.settings.pipelines.glob("*.yaml"))
+        self._parsed.drop_others(files)
+        return files
 
     @contextmanager
     def open(self, name: str) -> Iterator[Database]:

@@ -30,11 +30,24 @@ def test_a_file_is_parsed_anew_only_after_a_change(tmp_path: Path) -> None:
             files.load(file)
 
 
-def test_a_change_of_a_suite_is_seen(tmp_path: Path) -> None:
+def test_the_pipeline_of_a_file_that_is_gone_is_dropped(tmp_path: Path) -> None:
+    file, other, files = tmp_path / "card-risk.yaml", tmp_path / "other.yaml", ParsedFiles()
+    for each in (file, other):
+        each.write_text(SPEC)
+    first, second = files.load(file), files.load(other)
+
+    files.drop_others([other])
+
+    assert files.load(file) is not first
+    assert files.load(other) is second
+
+
+@pytest.mark.parametrize("key", ["suite", r'"su\x69te"'])
+def test_a_change_of_a_suite_is_seen(tmp_path: Path, key: str) -> None:
     file, suite, files = tmp_path / "card-risk.yaml", tmp_path / "payments.json", ParsedFiles()
     entry = {"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "amount"}}
     head, tail = SPEC.split("  payments:\n    - ", 1)
-    file.write_text(f"{head}  payments: {{suite: payments.json}}\n  scores:{tail.split('  scores:', 1)[1]}")
+    file.write_text(f"{head}  payments: {{{key}: payments.json}}\n  scores:{tail.split('  scores:', 1)[1]}")
     seen = []
     for column in ("amount", "items"):
         entry["kwargs"] = {"column": column}
