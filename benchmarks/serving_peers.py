@@ -1,7 +1,7 @@
 """Serve the model of `benchmarks.serving` with MLflow and with BentoML, each in an environment of its own.
 
-python -m venv /tmp/mlflow && /tmp/mlflow/bin/pip install 'mlflow>=3.17' xgboost==3.2.0
-python -m venv /tmp/bentoml && /tmp/bentoml/bin/pip install 'bentoml>=1.4' xgboost==3.2.0
+python -m venv .venv-peers/mlflow && .venv-peers/mlflow/bin/pip install 'mlflow>=3.17' xgboost==3.2.0
+python -m venv .venv-peers/bentoml && .venv-peers/bentoml/bin/pip install 'bentoml>=1.4' xgboost==3.2.0
 """
 
 import json

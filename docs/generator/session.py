@@ -234,7 +234,7 @@ def _free_port() -> str:
 
 
 def copy_session(tutorial: str, readme: str) -> str:
-    """Return the README with the tutorial's last outputs of its commands, in their order."""
+    """Return the README with the tutorial's last outputs of its commands, in their order. Dates may be others."""
     block = re.search(r"^```console\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     if block is None:
         raise ValueError("README.md shows no session")
@@ -246,11 +246,12 @@ def copy_session(tutorial: str, readme: str) -> str:
             copied.append(part)
             continue
         command = part.removeprefix("$ ").split("\n", 1)[0]
-        while ran and ran[-1][0] != command:
+        while ran and _DATE.sub("", ran[-1][0]) != _DATE.sub("", command):
             ran.pop()
         if not ran:
             raise ValueError(f"the tutorial does not run `{command}` in this order")
-        copied.append(f"$ {command}\n{ran.pop()[1].rstrip()}\n\n")
+        command, output = ran.pop()
+        copied.append(f"$ {command}\n{output.rstrip()}\n\n")
     return readme[: block.start(1)] + "".join(reversed(copied)).rstrip() + "\n" + readme[block.end(1) :]
 
 

@@ -48,9 +48,7 @@ def read_targets(database: Database, pipeline: Pipeline) -> list[TargetStanding]
     here = _name_destination(database, pipeline)
     standings = []
     for target in pipeline.deliver:
-        found = delivery_records.list_deliveries(
-            database, pipeline.name, limit=1, target=target.name, destination=here
-        )
+        found = delivery_records.list_deliveries(database, pipeline.name, limit=1, target=target.name, destination=here)
         standings.append(TargetStanding(target.name, next(iter(found), None), failing.get(target.name)))
     return standings
 

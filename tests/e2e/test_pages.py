@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from penstock.access.token_file import TokenFile, add_token
 from penstock.cli.opening import connector
-from penstock.ledger.destinations import LIVE
+from penstock.ledger.destinations import LIVE, destination_name
 from penstock.ledger.reader import list_runs
 from penstock.web.context import WebContext
 from penstock.web.routes import web_routes
@@ -23,6 +23,7 @@ from tests.e2e.barriers import PHONE, find_barriers
 from tests.e2e.stack import BROWSER, browser_page, keep_picture
 from tests.promotions import NOW, PROMOTING, PromotingShop, make_promoting_shop
 from tests.shop import Place
+from tests.unit.web.test_pages import write_delivery
 
 pytestmark = [pytest.mark.slow, *BROWSER]
 FOCUSED = "() => [document.activeElement.outerHTML, getComputedStyle(document.activeElement).outlineStyle]"
@@ -30,6 +31,7 @@ REACHABLE = """
 () => [...document.querySelectorAll('a[href], button, select, input:not([type=hidden])')].map((each) => each.outerHTML)
 """
 
+DELIVERY = "deliver: [{kind: http, name: crm, url: crm}, {kind: http, name: mail, url: mail}]\n"
 LATE = """
 insert into payments select payment_id + 5000, '2026-01-05 03:00:00', updated_at, -1, items, country, first
 from payments where payment_id <= 40
@@ -54,13 +56,17 @@ def served(context: WebContext) -> Iterator[str]:
 
 @pytest.fixture
 def shop(make_place: Callable[..., Place]) -> PromotingShop:
-    """A pipeline with published, halted and missing days, refused rows, reasons, labels, and a question to answer."""
+    """A pipeline with published, halted and missing days, refused rows, reasons, labels, deliveries, and a question."""
     spec = PROMOTING + 'reasons: {top: 3, when: "score > 0.2"}\n'
     found = make_promoting_shop(make_place, spec=spec)
     with found.place.shop.writing() as connection:
         connection.execute(sa.text(LATE))
     Driver(found.shop.pipeline, found.shop.connect, found.place.registry).run(NOW)
     found.advance()
+    found.place.spec.write_text(spec + DELIVERY)
+    with found.place.warehouse.writing() as connection:
+        here = destination_name(connection, found.shop.pipeline.destination)
+        write_delivery(connection, "crm", here, 1, "merged", missing=6)
     return found
 
 

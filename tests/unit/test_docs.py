@@ -75,6 +75,22 @@ def test_the_readmes_session_is_the_tutorials() -> None:
     assert copy_session(Path("docs/tutorial.md").read_text(encoding="utf-8"), README) == README
 
 
+def test_the_page_on_testing_names_what_ci_runs() -> None:
+    ran = re.findall(r"^ *make (?:--\S+ )*([a-z-]+)", Path(".ci/run").read_text(encoding="utf-8"), re.MULTILINE)
+    page = Path("docs/testing.md").read_text(encoding="utf-8")
+
+    assert "clients" in ran
+    assert [target for target in ran if f"`make {target}" not in page] == []
+
+
+def test_the_readmes_session_gets_the_dates_of_the_tutorials() -> None:
+    tutorial, readme = (
+        f"```console\n$ penstock run a --start {day}\n✓ {day}\n```\n" for day in ("2026-02-01", "2026-01-01")
+    )
+
+    assert copy_session(tutorial, readme) == tutorial
+
+
 def test_the_readmes_spec_is_a_pipeline() -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
     assert parse_pipeline(block.encode(), "README.md").name == "card-risk"

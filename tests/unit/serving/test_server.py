@@ -1,7 +1,9 @@
 """How the server listens."""
 
+import re
 import time
 from http.client import HTTPConnection
+from pathlib import Path
 from threading import Thread
 
 import uvicorn
@@ -10,7 +12,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from penstock.serving import server
 from penstock.serving.server import Address, listen
+
+
+def test_the_grace_period_of_the_guide_is_longer_than_an_end_takes() -> None:
+    guide = Path("docs/serving.md").read_text(encoding="utf-8")
+    [grace] = re.findall(r"terminationGracePeriodSeconds: (\d+)", guide)
+
+    assert f"may wait {server._HUNG_SECONDS} seconds" in guide
+    assert int(grace) > server._DRAIN_SECONDS + server._HUNG_SECONDS
 
 
 def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() -> None:
@@ -21,8 +32,8 @@ def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() 
 
     config = uvicorn.Config(Starlette(routes=[Route("/", answer, methods=["POST"])]), port=0, log_level="warning")
     bound = listen(config, Address("127.0.0.1", 0))
-    server = uvicorn.Server(config)
-    thread = Thread(target=server.run, kwargs={"sockets": [bound]})
+    serving = uvicorn.Server(config)
+    thread = Thread(target=serving.run, kwargs={"sockets": [bound]})
     thread.start()
     connection = HTTPConnection(*bound.getsockname())
     try:
@@ -34,7 +45,7 @@ def test_an_answer_on_an_open_connection_does_not_wait_for_an_acknowledgement() 
             waited.append(time.perf_counter() - begin)
     finally:
         connection.close()
-        server.should_exit = True
+        serving.should_exit = True
         thread.join()
         bound.close()
 

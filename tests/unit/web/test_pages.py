@@ -128,7 +128,9 @@ def write_delivery(
     whole = {"delivery_id": f"{target}-{sequence}", "state": "acknowledged"}
     of = {"pipeline": "card-risk", "destination": destination, "target": target, "interval_key": "snapshot"}
     counts = {"sequence": sequence, "definition": "", "upserts": 40, "deletes": 0}
-    connection.execute(sa.insert(deliveries).values(**whole, **of, **counts, planned_at=NOW + timedelta(hours=sequence)))
+    connection.execute(
+        sa.insert(deliveries).values(**whole, **of, **counts, planned_at=NOW + timedelta(hours=sequence))
+    )
     batch = {"batch": 1, "last_key": "", "rows": 40, "attempts": 1, "reply": reply, "missing": missing}
     connection.execute(sa.insert(delivery_batches).values(**whole, **batch))
 
