@@ -38,7 +38,7 @@ _CASTS = re.compile(
     r".+(?= to type | to [A-Z]|, expected format | can't be cast | is out of range for type )",
     re.DOTALL,
 )
-"""How DuckDB and Postgres quote a value that a type does not hold. To hide too much of the text is better than a value."""
+"""How DuckDB and Postgres quote a value that a type does not hold. Too much is hidden rather than too little."""
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 
 

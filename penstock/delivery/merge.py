@@ -271,7 +271,9 @@ class _Merging:
         """Let values of this interval and of those before it be this delivery's. Those of newer ones stay."""
         new = self._written_by(column.name) | {"written": sa.cast(value, sa.Text)}
         older = self.merged.c.interval_start <= new["interval_start"]
-        self.connection.execute(sa.update(self.merged).where(*self._where(column.name), self._same_key, older).values(**new))
+        self.connection.execute(
+            sa.update(self.merged).where(*self._where(column.name), self._same_key, older).values(**new)
+        )
         known = sa.exists(sa.select(sa.literal(1)).where(*self._where(column.name), self._same_key))
         given = {"key_digest": self.stage.table.c.key_digest} | new
         chosen = [each if isinstance(each, sa.ColumnElement) else sa.literal(each) for each in given.values()]

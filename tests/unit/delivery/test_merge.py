@@ -356,7 +356,7 @@ def test_fractions_are_no_keys_in_a_database_without_exact_numbers(open_crm: Cal
     spec = {"kind": "merge", "name": "crm", "connection": "crm", "table": "typed", "on": ["id"], "set": {"risk": "r"}}
     table = read_table(database, MergeDelivery.model_validate(spec))
     table.check(pa.schema({"id": pa.decimal128(12, 0), "r": pa.float64()}), database)
-    with pytest.raises(MergeRefused, match="its column `id` is .*exact numbers with 2 digits"):
+    with pytest.raises(MergeRefused, match=r"its column `id` is .*exact numbers with 2 digits"):
         table.check(pa.schema({"id": pa.decimal128(12, 2), "r": pa.float64()}), database)
 
 
