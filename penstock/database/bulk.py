@@ -18,6 +18,7 @@ from penstock.database.dialects import dialect_of, find_dialect
 from penstock.database.driver_errors import translated_errors
 from penstock.database.normalize import normalized
 from penstock.database.sqlite_reader import LARGE, read_apart
+from penstock.database.types import MAX_DIGITS, arrow_type
 
 _WIDE = ("UHUGEINT", "BIGNUM")
 """DuckDB's integers that its Arrow bridge gives wrongly or as bytes."""
@@ -103,10 +104,21 @@ def append_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[
     if not rows:
         return
     if dialect_of(connection).bulk == "duckdb":
-        named = {column.name: pa.array([row[column.name] for row in rows]) for column in table.columns}
+        named = {c.name: pa.array([row[c.name] for row in rows], _arrow_type(c.type)) for c in table.columns}
         _duckdb_append(connection, table, pa.table(named))
     else:
         connection.execute(table.insert(), list(rows))
+
+
+def _arrow_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:
+    """Return the type that a column's values travel as, which does not depend on the values."""
+    if isinstance(kind, sa.Integer):
+        return pa.int64()  # the database refuses those that are too large, and says so
+    if isinstance(kind, sa.Float):
+        return pa.float64()
+    if isinstance(kind, sa.Numeric):
+        return pa.decimal128(kind.precision or MAX_DIGITS, kind.scale or 0)
+    return arrow_type(kind)
 
 
 def _duckdb_fetch(connection: sa.Connection, statement: Statement) -> pa.Table:

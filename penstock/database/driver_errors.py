@@ -32,6 +32,13 @@ _VALUES = re.compile(
     re.DOTALL,
 )
 """How databases quote refused rows. Error texts must not contain them."""
+_CASTS = re.compile(
+    r"(?P<said>\b(?:Casting value |Could not cast value |Could not convert string |Failed to cast decimal value "
+    r"|Type \w+ with value |invalid \w+ field format: |value (?=\"?[^\"]*\"? is out of range for type )))"
+    r".+(?= to type | to [A-Z]|, expected format | can't be cast | is out of range for type )",
+    re.DOTALL,
+)
+"""How DuckDB and Postgres quote a value that a type does not hold. Too much is hidden rather than too little."""
 _SECRET_OPTION = re.compile(r"password|passwd|secret|token|credential|key", re.IGNORECASE)
 
 
@@ -68,7 +75,7 @@ def translated_errors(database: Origin) -> Iterator[None]:
 
 def _without_values(error: Exception) -> Exception | None:
     """Return the error for the traceback, or None if it quotes rows."""
-    return None if _VALUES.search(str(error)) else error
+    return None if any(quoted.search(str(error)) for quoted in (_VALUES, _CASTS)) else error
 
 
 def _translate(database: Origin, error: BaseException, statement: str = "") -> PenstockError:
@@ -102,7 +109,9 @@ def _translate(database: Origin, error: BaseException, statement: str = "") -> P
 
 
 def _one_line(text: str, url: URL) -> str:
-    text = _VALUES.sub(r"\g<said>(…)", hide_secrets(text, url))
+    text = hide_secrets(text, url)
+    for quoted in (_VALUES, _CASTS):
+        text = quoted.sub(r"\g<said>(…)", text)
     return " ".join(text.split())[:500].rstrip(". ")
 
 

@@ -89,7 +89,10 @@ def source_of(outbox: Outbox) -> str:
 
 
 def key_digest(key: Mapping[str, Any]) -> str:
-    """Return what a row is known by, from the values of its key by the names of the target's columns."""
+    """Return what a row is known by, from the values of its key by the names of the pipeline's columns.
+
+    So the fences find the row, whatever `on` calls the columns.
+    """
     text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -16,7 +16,7 @@ from penstock.database.dialects.base import BUSY_SECONDS
 from penstock.delivery.fences import DIGEST_SIZE, FENCES, MERGED, FenceTables, key_digest, source_of
 from penstock.delivery.merge_columns import MergedTable, key_type, read_key, read_table, read_value
 from penstock.delivery.target import BatchTarget, Reply
-from penstock.errors import AccessDenied, PenstockError, QueryFailed, TransientError
+from penstock.errors import AccessDenied, MergeRefused, PenstockError, QueryFailed, TransientError
 from penstock.interval import as_utc
 from penstock.ledger.outbox import Batch, Outbox, OutboxRow
 from penstock.spec.deliver import MergeDelivery
@@ -52,13 +52,15 @@ class MergeTarget(BatchTarget):
         return self._opened
 
     def open(self) -> Reply:
-        """Read the table's columns, and try to write them. No row is changed."""
+        """Read the table's columns, and try to write them and to make a temporary table. No row is changed."""
         try:
             nothing = sa.update(self.table.table).where(sa.false()).values(self.table.nothing)
-            with self.database.writing() as connection:
+            stage = _Stage.of(self.table, self.database, [])
+            with _writing_once(self.database) as connection:
                 connection.execute(nothing)
+                stage.table.create(connection)
         except PenstockError as error:
-            return _refusal(error)
+            return self._refusal(error)
         return Reply(True, "")
 
     def check_columns(self, rows: pa.Schema) -> None:
@@ -74,8 +76,14 @@ class MergeTarget(BatchTarget):
             self._create_fences()
             missing = merge(self.database, self.table, source_of(outbox), batch, rows)
         except PenstockError as error:
-            return _refusal(error)
+            return self._refusal(error)
         return Reply(True, "merged", missing=missing)
+
+    def _refusal(self, error: PenstockError) -> Reply:
+        if isinstance(error, QueryFailed):
+            remedy = "Compare its columns with `on` and `set`, and correct them or the table"
+            error = MergeRefused(self.spec.name, self.spec.table, f"its database says: {error.reason}", remedy)
+        return Reply(False, str(error), again=isinstance(error, TransientError))
 
     def _create_fences(self) -> None:
         """Create the tables of the fences, unless they are there.
@@ -100,10 +108,6 @@ class MergeTarget(BatchTarget):
         self._is_fenced = True
 
 
-def _refusal(error: PenstockError) -> Reply:
-    return Reply(False, str(error), again=isinstance(error, TransientError))
-
-
 def merge(database: Database, table: MergedTable, source: str, batch: Batch, rows: list[OutboxRow]) -> int:
     """Merge a batch in one transaction. One that was merged before changes nothing.
 
@@ -114,7 +118,7 @@ def merge(database: Database, table: MergedTable, source: str, batch: Batch, row
         MergeRefused: a newer delivery of the interval was merged, a key is in more than one row, or a value has
             another type than its column.
     """
-    stage = _Stage.of(table, rows)
+    stage = _Stage.of(table, database, rows)
     fences = FenceTables.of(table.table.schema)
     with _writing_once(database) as connection:
         fences.lock(connection, table.place)
@@ -161,13 +165,14 @@ class _Stage:
     rows: list[dict[str, Any]]
 
     @classmethod
-    def of(cls, table: MergedTable, rows: list[OutboxRow]) -> "_Stage":
+    def of(cls, table: MergedTable, database: Database, rows: list[OutboxRow]) -> "_Stage":
         """Read the rows of the outbox.
 
         Raises:
             MergeRefused: a value has another type than its column.
         """
-        keys = [(theirs, sa.Column(f"k{n}", key_type(theirs.type))) for n, theirs in enumerate(table.keys.values())]
+        kinds = [(theirs, key_type(theirs.type, database)) for theirs in table.keys.values()]
+        keys = [(theirs, sa.Column(f"k{n}", kind)) for n, (theirs, kind) in enumerate(kinds)]
         values = [(theirs, sa.Column(f"v{n}", theirs.type)) for n, theirs in enumerate(table.values.values())]
         name = f"penstock_stage_{uuid.uuid4().hex[:16]}"
         columns = [sa.Column("key_digest", sa.String(DIGEST_SIZE), primary_key=True), *(c for _, c in (*keys, *values))]
@@ -178,16 +183,17 @@ class _Stage:
 def _read_row(table: MergedTable, keys: Any, values: Any, row: OutboxRow) -> dict[str, Any]:
     key = json.loads(row.key)
     named = {theirs.name: key[mine] for mine, theirs in table.keys.items()}
-    read: dict[str, Any] = {"key_digest": key_digest(named)}
+    read: dict[str, Any] = {"key_digest": key_digest(key)}
     for theirs, column in keys:
-        read[column.name] = read_key(named[theirs.name], theirs.type)
-    given = json.loads(row.values) if row.values is not None else {}
+        read[column.name] = read_key(named[theirs.name], column.type)
+    given = {} if row.values is None else key | json.loads(row.values)
     for theirs, column in values:
         try:
             read[column.name] = read_value(given.get(table.given[theirs.name]), theirs.type)
         except ValueError as error:
             reason = f"its column `{theirs.name}` does not hold `{table.given[theirs.name]}` as it is: {error}"
-            raise table.refused(reason, "Run `penstock check`, and deliver the run with `--again`") from None
+            remedy = "Correct the column's type (`penstock check` compares it), and deliver the run with `--again`"
+            raise table.refused(reason, remedy) from None
     return read
 
 
@@ -208,8 +214,8 @@ class _Merging:
         append_rows(self.connection, self.stage.table, self.stage.rows)
         self._refuse_doubled()
         if removes:
-            for theirs, _ in self.stage.values:
-                self._clear(theirs)
+            for name in self._find_written():
+                self._clear(name)
             return 0
         missing = self._drop_missing()
         for theirs, value in self.stage.values:
@@ -225,15 +231,22 @@ class _Merging:
     def _same_key(self) -> sa.ColumnElement[bool]:
         return self.merged.c.key_digest == self.stage.table.c.key_digest
 
-    def _written_by(self, column: sa.Column[Any]) -> dict[str, Any]:
+    def _find_written(self) -> list[str]:
+        """Return the columns that the interval's deliveries have written, also those that `set` names no more."""
+        change = self.batch.delivery.change
+        mine = (self.merged.c.source == self.source, self.merged.c.interval_key == change.interval_key)
+        names = sa.select(self.merged.c.column_name).where(self.merged.c.table_name == self.table.place, *mine)
+        return sorted(self.connection.execute(names.distinct()).scalars())
+
+    def _written_by(self, column: str) -> dict[str, Any]:
         """What the fence of a value says if this delivery wrote it, except for the value."""
         change = self.batch.delivery.change
         start = "" if change.interval is None else as_utc(change.interval.start).isoformat()
-        place = {"table_name": self.table.place, "column_name": column.name}
+        place = {"table_name": self.table.place, "column_name": column}
         mine = {"source": self.source, "interval_key": change.interval_key, "interval_start": start}
         return place | mine | {"sequence": self.batch.delivery.sequence}
 
-    def _where(self, column: sa.Column[Any], *names: str) -> tuple[sa.ColumnElement[bool], ...]:
+    def _where(self, column: str, *names: str) -> tuple[sa.ColumnElement[bool], ...]:
         said = self._written_by(column)
         return tuple(self.merged.c[name] == said[name] for name in ("table_name", "column_name", *names))
 
@@ -256,10 +269,12 @@ class _Merging:
 
     def _fence(self, column: sa.Column[Any], value: sa.Column[Any]) -> None:
         """Let values of this interval and of those before it be this delivery's. Those of newer ones stay."""
-        new = self._written_by(column) | {"written": sa.cast(value, sa.Text)}
+        new = self._written_by(column.name) | {"written": sa.cast(value, sa.Text)}
         older = self.merged.c.interval_start <= new["interval_start"]
-        self.connection.execute(sa.update(self.merged).where(*self._where(column), self._same_key, older).values(**new))
-        known = sa.exists(sa.select(sa.literal(1)).where(*self._where(column), self._same_key))
+        self.connection.execute(
+            sa.update(self.merged).where(*self._where(column.name), self._same_key, older).values(**new)
+        )
+        known = sa.exists(sa.select(sa.literal(1)).where(*self._where(column.name), self._same_key))
         given = {"key_digest": self.stage.table.c.key_digest} | new
         chosen = [each if isinstance(each, sa.ColumnElement) else sa.literal(each) for each in given.values()]
         rows = sa.select(*chosen).select_from(self.stage.table).where(~known)
@@ -267,15 +282,17 @@ class _Merging:
 
     def _set(self, column: sa.Column[Any], value: sa.Column[Any]) -> None:
         """Write the values that are this delivery's."""
-        mine = self._where(column, "source", "interval_key", "sequence")
+        mine = self._where(column.name, "source", "interval_key", "sequence")
         update = sa.update(self.table.table).where(*self._same_row, self._same_key, *mine)
         self.connection.execute(update.values({column: value}))
 
-    def _clear(self, column: sa.Column[Any]) -> None:
+    def _clear(self, name: str) -> None:
         """Set the values to NULL that are still as the interval's deliveries wrote them, and forget their keys."""
-        mine = self._where(column, "source", "interval_key")
-        unchanged = sa.cast(column, sa.Text) == self.merged.c.written
-        update = sa.update(self.table.table).where(*self._same_row, self._same_key, *mine, unchanged)
-        self.connection.execute(update.values({column: sa.null()}))
+        mine = self._where(name, "source", "interval_key")
+        column = self.table.table.c.get(name)
+        if column is not None:  # else the table has the column no more
+            unchanged = sa.cast(column, sa.Text) == self.merged.c.written
+            update = sa.update(self.table.table).where(*self._same_row, self._same_key, *mine, unchanged)
+            self.connection.execute(update.values({column: sa.null()}))
         keys = sa.select(self.stage.table.c.key_digest)
         self.connection.execute(sa.delete(self.merged).where(*mine, self.merged.c.key_digest.in_(keys)))

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Context, Decimal, Inexact, InvalidOperation
 from typing import Any
 
 import pyarrow as pa
@@ -30,11 +30,8 @@ class MergedTable:
     """By the table's column."""
     given: dict[str, str]
     """The delivered column by the table's column."""
-
-    @property
-    def place(self) -> str:
-        """The table's name with its schema."""
-        return self.table.fullname
+    place: str
+    """What the fences know the table by: one text, in whatever way a spec names the table."""
 
     @property
     def nothing(self) -> dict[sa.Column[Any], Any]:
@@ -42,7 +39,7 @@ class MergedTable:
         return {column: sa.null() for column in self.values.values()}
 
     def refused(self, reason: str, remedy: str) -> MergeRefused:
-        return MergeRefused(self.target, self.place, reason, remedy)
+        return MergeRefused(self.target, self.table.fullname, reason, remedy)
 
     def check(self, rows: pa.Schema, database: Database) -> None:
         """Refuse columns that would not hold the values as they are.
@@ -52,11 +49,15 @@ class MergedTable:
         """
         for name, column in self.keys.items():
             kind = rows.field(name).type
-            if not _may_be_key(kind, column.type):
+            if not _may_be_key(kind, column.type, database):
                 reason = f"its column `{column.name}` is {column.type}, and `{name}` has {_describe(kind)}"
                 raise self.refused(reason, "Match columns of the same type in `on`")
         for column in self.values.values():
-            name, kind = self.given[column.name], rows.field(self.given[column.name]).type
+            name = self.given[column.name]
+            if name not in rows.names:
+                reason = f"the scores have no column `{name}`, which is set in `{column.name}`"
+                raise self.refused(reason, f"Correct `set`.{nearest(name, rows.names)}")
+            kind = rows.field(name).type
             if not _holds(kind, column.type, database):
                 reason = f"its column `{column.name}` is {column.type}, and `{name}` has {_describe(kind)}"
                 remedy = f"Change the column's type, or convert `{name}` with an entry of `decide`, and set that"
@@ -86,12 +87,13 @@ def read_table(database: Database, spec: MergeDelivery) -> MergedTable:
             reason = f"connection `{database.name}` has no such table or view"
             remedy = f"Write `table` and `schema` as the database spells them.{nearest(spec.table, names)}"
             raise MergeRefused(spec.name, named, reason, remedy)
+        place = f"{spec.schema_ or inspector.default_schema_name}.{spec.table}"
         plain = sa.Table(spec.table, sa.MetaData(), schema=spec.schema_)
         declared: Any = dict(connection.execute(database.sql.declared_types(plain)).tuples().all())
     columns = [_column(database, each, declared.get(each["name"]) or "") for each in found]
     schema = None if spec.schema_ is None else sa.quoted_name(spec.schema_, quote=True)
     table = sa.Table(sa.quoted_name(spec.table, quote=True), sa.MetaData(), *columns, schema=schema)
-    return _choose(database, table, spec)
+    return _choose(database, table, spec, place if database.sql.case_sensitive_tables else place.casefold())
 
 
 def _column(database: Database, found: Any, declared: str) -> sa.Column[Any]:
@@ -101,7 +103,7 @@ def _column(database: Database, found: Any, declared: str) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=found["nullable"])
 
 
-def _choose(database: Database, table: sa.Table, spec: MergeDelivery) -> MergedTable:
+def _choose(database: Database, table: sa.Table, spec: MergeDelivery, place: str) -> MergedTable:
     known = tuple(column.name for column in table.columns)
     for name in (*spec.matched, *spec.set):
         if name not in known:
@@ -109,7 +111,7 @@ def _choose(database: Database, table: sa.Table, spec: MergeDelivery) -> MergedT
             raise MergeRefused(spec.name, table.fullname, f"it has no column `{name}`", remedy)
     keys = {mine: table.c[theirs] for theirs, mine in spec.matched.items()}
     values = {theirs: table.c[theirs] for theirs in spec.set}
-    chosen = MergedTable(spec.name, database.name, table, keys, values, dict(spec.set))
+    chosen = MergedTable(spec.name, database.name, table, keys, values, dict(spec.set), place)
     for column in values.values():
         if not column.nullable:
             reason = f"its column `{column.name}` is NOT NULL, and a withdrawn score leaves NULL there"
@@ -118,22 +120,62 @@ def _choose(database: Database, table: sa.Table, spec: MergeDelivery) -> MergedT
 
 
 def read_key(value: Any, kind: Type) -> Any:
-    """Return a value of a key, from the outbox's JSON, as the column is compared with. None: no row can have it."""
-    if isinstance(kind, sa.Uuid):
-        try:
-            return str(uuid.UUID(value))
-        except ValueError:
-            return None
-    return date.fromisoformat(value) if isinstance(kind, sa.Date) else value
+    """Return a value of a key, from the outbox's JSON, as `key_type` is compared. None: no row can have it.
+
+    The value is never rounded: a database that rounds `1.5` would find the row of `2`.
+    """
+    for family, given, convert in _READ_KEY:
+        if isinstance(kind, family):
+            try:
+                return convert(value, kind) if isinstance(value, given) else None
+            except (ValueError, InvalidOperation, Inexact):
+                return None
+    return None
 
 
-def key_type(kind: Type) -> Type:
+def _whole(value: int, _kind: Any) -> int:
+    """Return a whole number, if it has at most 64 bits.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("a number of more than 64 bits")
+    return value
+
+
+def _exact(value: str | int, kind: Any) -> Decimal:
+    """Return a number with the digits that a column has, if none is lost.
+
+    Raises:
+        InvalidOperation, Inexact: the column has fewer digits, before or after the point, or it is a text.
+    """
+    number = Decimal(value)
+    if kind.precision is None:
+        return number
+    column = Context(prec=kind.precision, traps=[Inexact, InvalidOperation])
+    return column.quantize(number, Decimal(1).scaleb(-(kind.scale or 0)))
+
+
+_READ_KEY: Sequence[tuple[Any, tuple[type, ...], Any]] = (
+    (sa.Uuid, (str,), lambda value, _: str(uuid.UUID(value))),
+    (sa.Integer, (int,), _whole),
+    (sa.Float, (), None),
+    (sa.Numeric, (str, int), _exact),
+    (sa.String, (str,), lambda value, _: value),
+    (sa.Date, (str,), lambda value, _: date.fromisoformat(value)),
+)
+
+
+def key_type(kind: Type, database: Database) -> Type:
     """Return the type that keys are compared as: one that holds keys too which no row of the table has."""
     if isinstance(kind, sa.Uuid):
         return sa.Uuid(as_uuid=False)
     if isinstance(kind, sa.String):
         return sa.Text(collation=kind.collation)
-    return sa.BigInteger() if isinstance(kind, sa.Integer) else kind
+    if isinstance(kind, sa.Integer) or (_is_exact(kind) and not database.sql.values_as_declared):
+        return sa.BigInteger()
+    return kind
 
 
 def read_value(value: Any, kind: Type) -> Any:
@@ -148,25 +190,21 @@ def read_value(value: Any, kind: Type) -> Any:
         if isinstance(kind, family):
             if not isinstance(value, given) or (isinstance(value, bool) and bool not in given):
                 raise ValueError(f"a {type(value).__name__} for {kind}")
-            return convert(value)
+            try:
+                return convert(value, kind)
+            except (ValueError, OverflowError, InvalidOperation, Inexact):  # the error's text may quote the value
+                raise ValueError(f"a value does not fit into {kind}") from None
     raise ValueError(f"a value for {kind}")
 
 
-def _decimal(value: Any) -> Decimal:
-    try:
-        return Decimal(value)
-    except InvalidOperation:
-        raise ValueError("a text for an exact number") from None
-
-
 _READ: Sequence[tuple[Any, tuple[type, ...], Any]] = (
-    (sa.Boolean, (bool,), bool),
-    (sa.Integer, (int, bool), int),  # MariaDB's BOOLEAN is an integer
-    (sa.Float, (int, float), float),
-    (sa.Numeric, (str, int), _decimal),
-    (sa.String, (str,), str),
-    (sa.DateTime, (str,), datetime.fromisoformat),
-    (sa.Date, (str,), date.fromisoformat),
+    (sa.Boolean, (bool,), lambda value, _: value),
+    (sa.Integer, (int,), _whole),
+    (sa.Float, (int, float), lambda value, _: float(value)),
+    (sa.Numeric, (str, int), _exact),
+    (sa.String, (str,), lambda value, _: value),
+    (sa.DateTime, (str,), lambda value, _: datetime.fromisoformat(value)),
+    (sa.Date, (str,), lambda value, _: date.fromisoformat(value)),
 )
 
 
@@ -178,9 +216,10 @@ def _is_exact(kind: Type) -> bool:
     return isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float)
 
 
-def _may_be_key(given: pa.DataType, kind: Type) -> bool:
+def _may_be_key(given: pa.DataType, kind: Type, database: Database) -> bool:
     if pa.types.is_integer(given) or pa.types.is_decimal(given):
-        return isinstance(kind, sa.Integer) or _is_exact(kind)
+        whole = pa.types.is_integer(given) or given.scale <= 0
+        return isinstance(kind, sa.Integer) or (_is_exact(kind) and (whole or database.sql.values_as_declared))
     if pa.types.is_string(given) or pa.types.is_large_string(given):
         return _is_text(kind) or isinstance(kind, sa.Uuid)
     return pa.types.is_date(given) and isinstance(kind, sa.Date)

@@ -25,6 +25,7 @@ from penstock.spec.steps import (
     ScoreStep,
     check_columns,
     check_decisions,
+    is_named_output,
     is_output,
     order_steps,
 )
@@ -278,7 +279,7 @@ class Pipeline(PipelineFields):
         names = [target.name for target in self.deliver]
         if doubled := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"`deliver` has two targets of the name `{doubled}`; rename one of them")
-        stored = {column.casefold() for column in (*self.key, *self.destination.keep, *self.decide)}
+        stored = (*self.key, *self.destination.keep, *self.decide)
         outputs = tuple(f"{step.name}_score" for step in self.models) or ("score",)
         steps = [step.name for step in self.models]
         for target in self.deliver:
@@ -288,14 +289,16 @@ class Pipeline(PipelineFields):
                 )
             if isinstance(target, MergeDelivery):
                 self._merges_by_the_key(target)
-            named = dict.fromkeys(column.casefold() for column in target.columns)
-            for column in (*named, *(read_expression(target.where) if target.where else ())):
-                if column not in stored and not is_output(column, steps):
-                    known = (*self.key, *outputs, *self.decide, *self.destination.keep)
-                    raise ValueError(
-                        f"`{target.name}` in `deliver` names `{column}`, which is not stored with the scores; add it "
-                        f"to `keep`.{nearest(column, known)}"
-                    )
+            folded = {column.casefold() for column in stored}
+            wrong = [column for column in target.columns if column not in stored and not is_named_output(column, steps)]
+            needed = read_expression(target.where) if target.where else ()
+            wrong += [column for column in needed if column not in folded and not is_output(column, steps)]
+            if wrong:
+                known = (*self.key, *outputs, *self.decide, *self.destination.keep)
+                raise ValueError(
+                    f"`{target.name}` in `deliver` names `{wrong[0]}`, which is not stored with the scores; add it "
+                    f"to `keep`.{nearest(wrong[0], known)}"
+                )
         return self
 
     def _merges_by_the_key(self, target: MergeDelivery) -> None:

@@ -227,6 +227,11 @@ def is_output(column: str, steps: Sequence[str]) -> bool:
     return find_step(column, steps) is not None
 
 
+def is_named_output(column: str, steps: Sequence[str]) -> bool:
+    """Whether a column is an output, spelled as it is stored. The class at its end may have capitals."""
+    return any(re.fullmatch(f"{prefix}(?:{OUTPUT})", column) for prefix in [f"{step}_" for step in steps] or [""])
+
+
 def order_steps(steps: Sequence[ScoreStep]) -> tuple[ScoreStep, ...]:
     """Return the steps in the order that they run: each after those whose outputs it uses, otherwise as written.
 

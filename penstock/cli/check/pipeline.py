@@ -170,7 +170,8 @@ class _Check:
             with self.report.about(f"deliver `{target.name}`"):
                 assert self.connect.read_value is not None  # a command's connector has it
                 opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
-                columns = [c for c in (*self.pipeline.key, *target.columns) if c in rows.column_names]
+                named = dict.fromkeys((*self.pipeline.key, *target.columns))
+                columns = [column for column in named if column in rows.column_names]
                 if opened.open().accepted:
                     opened.check_columns(rows.select(columns).schema)
                 opened.close()

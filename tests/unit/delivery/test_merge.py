@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, close_engines, open_url
 from penstock.delivery import merge as merging
 from penstock.delivery.merge import MergeTarget
-from penstock.delivery.merge_columns import read_table
+from penstock.delivery.merge_columns import read_key, read_table
 from penstock.delivery.opening import open_merge
 from penstock.delivery.target import Reply
 from penstock.errors import MergeRefused, SettingsError
@@ -300,6 +300,112 @@ def test_values_arrive_as_they_are_and_go_again(open_crm: Callable[[str], Databa
     target.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "kind", "read"),
+    [
+        ("1.5", sa.BigInteger(), None),
+        (2**63, sa.Integer(), None),
+        (-(2**63), sa.BigInteger(), -(2**63)),
+        ("7", sa.Integer(), None),
+        ("1.5", sa.Numeric(12, 0), None),
+        ("1.5", sa.Numeric(12, 2), Decimal("1.50")),
+        ("1.505", sa.Numeric(12, 2), None),
+        (12345, sa.Numeric(4, 0), None),
+        (100, sa.Numeric(4, 2), None),
+        ("0.1234567890123456789012345678901", sa.Numeric(), Decimal("0.1234567890123456789012345678901")),
+        ("1e5", sa.Numeric(6, 0), Decimal(100000)),
+        ("one", sa.Numeric(6, 0), None),
+        (1, sa.Double(), None),
+        (1, sa.Text(), None),
+        ("01", sa.CHAR(4), "01"),
+        ("2026-02-03", sa.Date(), date(2026, 2, 3)),
+        ("2026-02-30", sa.Date(), None),
+        ("2026-02-03T00:00:00Z", sa.Date(), None),
+        ("2026-02-03", sa.DateTime(timezone=True), None),
+        (1, sa.Uuid(), None),
+    ],
+)
+def test_a_key_that_its_column_cannot_have_is_no_key_of_the_table(given: Any, kind: Any, read: Any) -> None:
+    assert read_key(given, kind) == read
+
+
+@pytest.mark.parametrize("kind", ["numeric(4,0)", "bigint", "numeric(4,1)"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_key_is_rounded_to_that_of_another_row(open_crm: Callable[[str], Database], dialect: str, kind: str) -> None:
+    """Keys that the column does not hold are missing, beside others in one batch that it does."""
+    database = open_crm(dialect)
+    with database.writing() as connection:
+        connection.execute(sa.text(f"create table typed (id {kind}, risk double precision)"))
+        connection.execute(sa.text("insert into typed (id) values (1), (2), (3)"))
+    spec = {"kind": "merge", "name": "crm", "connection": "crm", "table": "typed", "on": ["id"]}
+    target = MergeTarget(MergeDelivery.model_validate(spec | {"set": {"risk": "score"}}), database, 60)
+    keys = [1, "1.5", "2.55", "3.5", 123456, 2**70]
+    given = [OutboxRow(json.dumps({"id": key}), json.dumps({"score": 0.1})) for key in keys]
+    reply = target.send(OUTBOX, batch(1, 1), given)
+    assert (reply.accepted, reply.missing) == (True, 5), reply.text
+    with database.reading() as connection:
+        written = connection.execute(sa.text("select id from typed where risk is not null")).scalars()
+        assert [int(key) for key in written] == [1]
+    target.close()
+
+
+def test_fractions_are_no_keys_in_a_database_without_exact_numbers(open_crm: Callable[[str], Database]) -> None:
+    database = open_crm("sqlite")
+    with database.writing() as connection:
+        connection.execute(sa.text("create table typed (id numeric(12,2), risk real)"))
+    spec = {"kind": "merge", "name": "crm", "connection": "crm", "table": "typed", "on": ["id"], "set": {"risk": "r"}}
+    table = read_table(database, MergeDelivery.model_validate(spec))
+    table.check(pa.schema({"id": pa.decimal128(12, 0), "r": pa.float64()}), database)
+    with pytest.raises(MergeRefused, match=r"its column `id` is .*exact numbers with 2 digits"):
+        table.check(pa.schema({"id": pa.decimal128(12, 2), "r": pa.float64()}), database)
+
+
+def test_a_changed_set_and_a_changed_on_leave_nothing_behind(customers: Customers) -> None:
+    send(customers, batch(1, 1), rows({1: 0.1, 2: 0.2}))
+    with customers.database.writing() as connection:
+        connection.execute(sa.text('alter table "Order Customers" rename column "Select" to number'))
+    spec = SPEC.model_copy(update={"on": {"number": "customer_id"}, "set": {"country": "country"}})
+    target = MergeTarget(spec, customers.database, 60)
+    assert target.send(OUTBOX, batch(1, 2), removals(1, 2)).accepted
+    with customers.database.reading() as connection:
+        assert connection.execute(sa.text("select count(*) from penstock_merged")).scalar() == 0
+        left = sa.text('select number, "Risk ""now""", country from "Order Customers" order by number')
+        assert connection.execute(left).tuples().all() == [(1, None, None), (2, None, None), (3, None, None)]
+    target.close()
+
+
+def test_a_column_of_the_key_can_be_set_too(customers: Customers) -> None:
+    spec = SPEC.model_copy(update={"set": {'Risk "now"': "score", "note": "shop"}, "on": {"Select": "customer_id"}})
+    target = MergeTarget(spec, customers.database, 60)
+    given = [OutboxRow('{"customer_id":1,"shop":"north"}', '{"score":0.5}')]
+    assert target.send(OUTBOX, batch(1, 1), given).accepted
+    target.close()
+    assert customers.rows()[1] == ("north", 0.5, None)
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "duckdb"])
+def test_a_refusal_quotes_no_value_and_says_what_to_correct(open_crm: Callable[[str], Database], dialect: str) -> None:
+    database = open_crm(dialect)
+    spec = make_table(database, {"number": "smallint", "price": "numeric(6,4)"})
+    target = MergeTarget(spec, database, 60)
+    for value in ({"number": 70_123}, {"price": "170123.75"}):
+        reply = target.send(OUTBOX, batch(1, 1), [OutboxRow('{"customer_id":1}', json.dumps(value))])
+        assert not reply.accepted
+        assert "70" not in reply.text
+        assert "`crm` cannot be merged into `typed`" in reply.text
+        assert "ledger" not in reply.text
+    target.close()
+
+
+def test_one_table_has_one_fence_whatever_a_spec_calls_it(open_crm: Callable[[str], Database]) -> None:
+    names = (("postgresql", "public", "typed"), ("duckdb", "main", "typed"), ("sqlite", None, "TYPED"))
+    for dialect, schema, other in names:
+        database = open_crm(dialect)
+        spec = make_table(database, {"score": "double precision"})
+        named = spec.model_copy(update={"schema_": schema, "table": other})
+        assert read_table(database, spec).place == read_table(database, named).place
+
+
 def test_what_the_table_lacks_is_named(open_crm: Callable[[str], Database]) -> None:
     database = open_crm("sqlite")
     spec = make_table(database, {"score": "real not null default 0"})
@@ -331,6 +437,11 @@ def test_a_user_without_the_rights_is_told_which(open_crm: Callable[[str], Datab
     with customers.database.writing() as connection:
         connection.execute(sa.text("grant create on schema public to clerk"))
     assert send(Customers(clerk), batch(1, 1), rows({1: 0.1})).accepted
+    with customers.database.writing() as connection:
+        connection.execute(sa.text(f'revoke temporary on database "{clerk.url.database}" from public'))
+    reply = MergeTarget(SPEC, clerk, 60).open()
+    assert not reply.accepted
+    assert "permission denied to create temporary tables" in reply.text
     close_engines()
 
 
@@ -351,3 +462,14 @@ def test_a_merge_is_by_the_whole_key_and_by_nothing_private() -> None:
         Pipeline.model_validate(given | {"sources": {"visits": private}, "deliver": [merge]})
     with pytest.raises(ValueError, match="name the column `Select` of the table twice"):
         MergeDelivery.model_validate(merge | {"set": {"SELECT": "score"}})
+
+
+def test_a_column_that_is_set_is_spelled_as_it_is_stored() -> None:
+    source = {"kind": "sql", "connection": "shop", "table": "visits", "key": ["customer_id"]}
+    merge = SPEC.model_dump(mode="json", by_alias=True, exclude_none=True)
+    given: dict[str, Any] = {"name": "p", "model": "m@champion", "destination": {"table": "t", "keep": ["country"]}}
+    given |= {"sources": {"visits": source}}
+    for column, meant in (("Score", "score"), ("Country", "country"), ("Customer_ID", "customer_id")):
+        with pytest.raises(ValueError, match=rf"names `{column}`, which is not stored.*Did you mean `{meant}`"):
+            Pipeline.model_validate(given | {"deliver": [merge | {"set": {"risk": column}}]})
+    Pipeline.model_validate(given | {"deliver": [merge | {"set": {"risk": "score_Gold", "copy": "customer_id"}}]})

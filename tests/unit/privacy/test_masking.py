@@ -64,6 +64,19 @@ def test_a_spec_without_private_columns_keeps_the_fingerprint_it_had_before_ther
         ('invalid input syntax for type integer: "ann@x"', "invalid input syntax for type integer: (…)"),
         ('Duplicate key "run_id: a, email: ann@x" violates', "Duplicate key (…) violates"),
         ("no such table: payments", "no such table: payments"),
+        ('Casting value "123456.78" to type DECIMAL(6,4) failed', "Casting value (…) to type DECIMAL(6,4) failed"),
+        (
+            "Type INT64 with value 70000 can't be cast because the value is out of range",
+            "Type INT64 with value (…) can't be cast because the value is out of range",
+        ),
+        ("Could not convert string 'Ann to Bob' to INT32 when", "Could not convert string (…) to INT32 when"),
+        ("Could not cast value 1152921504606846976 to DECIMAL(6,4)", "Could not cast value (…) to DECIMAL(6,4)"),
+        ("Failed to cast decimal value 12.5 to type INT64 when", "Failed to cast decimal value (…) to type INT64 when"),
+        (
+            'invalid date field format: "Ann", expected format is (YYYY-MM-DD)',
+            "invalid date field format: (…), expected format is (YYYY-MM-DD)",
+        ),
+        ('value "70000" is out of range for type smallint', "value (…) is out of range for type smallint"),
     ],
 )
 def test_an_error_of_a_database_does_not_quote_rows(said: str, told: str) -> None:
