@@ -51,7 +51,7 @@ async def record_answer(
         NotRecorded: with `before_answer`, the request cannot be recorded.
     """
     key = read_key(request)
-    digests = digest_request(request, body, recorder.requests.masking)
+    digests = [] if key is None else digest_request(request, body, recorder.requests.masking)
     answer = None if key is None else _describe_answer(key, client, digests[0], response)
     given = request.headers.get("x-request-id")
     kept = await recorder.record(scored, given if given == scored.request.request_id else None, answer)

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.requests import Request
 
+from penstock.cli.ledger.take_in import take_in
 from penstock.database.connections import Connector, Database, open_database
 from penstock.interval import DataInterval
 from penstock.ledger import served_spool
@@ -105,6 +106,24 @@ def test_a_request_that_is_refused_stays_and_the_others_are_taken_in(
     assert spool.erase("card-risk", ["a", "3"]) == 2
     assert spool.count_refused("card-risk") == 0
     assert verify_ledger(warehouse) == ()
+
+
+@on_sqlite
+def test_take_in_tries_refused_requests_again_and_says_what_stays(
+    warehouse: Database, pipeline: Pipeline, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool = open_spool(tmp_path / ".penstock")
+    spool.append("card-risk", [make_request(1), make_request(2)])
+    with spool.database.writing() as connection:
+        connection.execute(sa.text("update spooled set problem = 'it was full then'"))
+        connection.execute(sa.text("update spooled set request = '{}' where request_id like '%2'"))
+
+    take_in(str(tmp_path / "card-risk.yaml"))
+
+    assert capsys.readouterr().out.splitlines() == [
+        "card-risk: 1 request taken in",
+        "card-risk: 1 request refused by the warehouse and still in the spool",
+    ]
 
 
 @on_sqlite
@@ -245,6 +264,23 @@ def test_the_warehouse_is_looked_up_once_and_anew_after_an_error(
     finally:
         recorder.close()
     assert len(recorded_keys(warehouse)) == 5
+
+
+@on_sqlite
+def test_to_describe_a_recorder_reads_nothing(
+    warehouse: Database, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is done on the event loop, where all requests would wait for the file."""
+    recorder = make_recorder(pipeline, tmp_path, lambda _: warehouse, "before_answer")
+    recorder.start()
+    try:
+        wait_until(lambda: recorder.describe()["spooled"] == 0, 20)
+    finally:
+        recorder.close()
+    reads: list[str] = []
+    monkeypatch.setattr(Database, "reading", lambda database: reads.append(database.name))
+    assert recorder.describe()["refused"] == 0
+    assert reads == []
 
 
 @on_sqlite
