@@ -2,9 +2,10 @@
 
 import os
 import re
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -280,11 +281,28 @@ def _check_driver(name: str, text: str) -> None:
 
 
 def open_local_file(file: Path) -> Database:
-    """Open a SQLite file of Penstock's own. It is made when it is first written, and what is deleted is overwritten."""
+    """Open a SQLite file of Penstock's own. It is made when it is first written, and what is deleted is overwritten.
+
+    Only the user that has made it can read it. SQLite gives its journal the same mode.
+    """
     database = Database(file.stem, _engine(f"sqlite:///{file.absolute()}", LOCAL_FILE_SECONDS, 0))
     if not sa.event.contains(database.engine, "connect", _overwrite_deleted):
+        sa.event.listen(database.engine, "do_connect", _make_private)
         sa.event.listen(database.engine, "connect", _overwrite_deleted)
     return database
+
+
+def _make_private(_dialect: Any, _record: Any, arguments: Sequence[Any], _options: dict[str, Any]) -> None:
+    """Make the file first, and never open it: closing it would end the locks of this process's other connections."""
+    file = Path(arguments[0])
+    with suppress(OSError):  # SQLite says what is wrong with the path
+        if not file.exists():
+            handle, made = tempfile.mkstemp(dir=file.parent)
+            os.close(handle)
+            try:
+                os.link(made, file)
+            finally:
+                os.unlink(made)
 
 
 def _overwrite_deleted(connection: Any, _record: Any) -> None:

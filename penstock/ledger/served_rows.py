@@ -55,7 +55,8 @@ def served_table(table: str, schema: str | None) -> sa.Table:
         sa.Column("snapshot", RunId),  # digest of the other sources' rows that the server held; NULL: it held none
         schema=schema or None,
     )
-    sa.Index(f"{table}__s_key", named.c.key).ddl_if(callable_=where_partial)
+    # Keys are looked up by equality. A hash has no limit on their length, and a B-tree of Postgres ends at 2.7 kB.
+    sa.Index(f"{table}__s_key", named.c.key, postgresql_using="hash").ddl_if(callable_=where_partial)
     return named
 
 

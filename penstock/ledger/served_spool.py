@@ -7,7 +7,7 @@ requests with an `Idempotency-Key` stay, so that a process that cannot read the 
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_local_file
 from penstock.database.types import UtcDateTime
+from penstock.errors import QueryFailed
 from penstock.ledger.served_writes import Answer, NewRequest, close_dead_served_runs, store_requests
 from penstock.spec.pipeline import Pipeline
 
@@ -24,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 FILE = "served.db"
 _AT_ONCE = 500
-"""Requests that are taken in by one transaction."""
+"""Most requests that are taken in by one transaction."""
+_PAGE_CHARACTERS = 8_000_000
+"""Requests that are taken in by one transaction have no more characters than this, unless it is a single one."""
 
 _spooled = sa.Table(
     "spooled",
@@ -33,11 +36,24 @@ _spooled = sa.Table(
     sa.Column("pipeline", sa.Text, nullable=False),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
     sa.Column("request", sa.Text),  # JSON; NULL: it is in the warehouse, and its answer is kept
+    sa.Column("problem", sa.Text),  # why the warehouse has refused it; NULL: it waits
     sa.Column("keys", sa.Text, nullable=False),  # JSON: the keys of its rows
     sa.Column("idempotency_key", sa.Text),
     sa.Column("answer", sa.Text),  # JSON: hash of the request, and the answer
     sa.UniqueConstraint("pipeline", "idempotency_key"),
 )
+_WAITS = (_spooled.c.request.is_not(None), _spooled.c.problem.is_(None))
+sa.Index("spooled_waiting", _spooled.c.pipeline, _spooled.c.recorded_at, sqlite_where=sa.and_(*_WAITS))
+
+
+@dataclass(frozen=True)
+class TakenIn:
+    """What one call of `Spool.take_in` did."""
+
+    read: int
+    """Requests that it was tried for. 0: none waits."""
+    moved: int
+    """Those of them that are in the warehouse now, or an earlier one with the same `Idempotency-Key`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +86,11 @@ class Spool:
 
     def count(self, pipeline: str) -> int:
         """Return how many requests wait to be taken in."""
-        return len(self._waiting(pipeline, sa.select(_spooled.c.request_id), None))
+        return self._count(_spooled.c.pipeline == pipeline, *_WAITS)
+
+    def count_refused(self, pipeline: str) -> int:
+        """Return how many requests the warehouse has refused. They stay until they are tried again."""
+        return self._count(_spooled.c.pipeline == pipeline, _spooled.c.problem.is_not(None))
 
     def find_answers(self, pipeline: str, asked: Sequence[Answer]) -> dict[str, Answer]:
         """Return the answers that were given to requests with these keys, by key."""
@@ -80,21 +100,39 @@ class Spool:
             found = ((each.key, _find_answer(connection, pipeline, each.key)) for each in asked)
             return {key: answer for key, answer in found if answer is not None}
 
-    def take_in(self, warehouse: Database, pipeline: Pipeline, most: int) -> int:
-        """Move requests of a pipeline into its warehouse, in one transaction. Return how many.
+    def take_in(self, warehouse: Database, pipeline: Pipeline, most: int, until: datetime | None = None) -> TakenIn:
+        """Move requests of a pipeline into its warehouse in one transaction, the oldest first.
+
+        If the warehouse refuses them, they are moved one by one. Those that it refuses alone stay, with the reason, and
+        are logged. So does one that cannot be read.
 
         Args:
             most: Most requests.
+            until: Only those that were recorded up to this time. None: all.
 
         Raises:
             DatabaseUnavailable: the warehouse does not answer, or has no ledger. What was not moved stays.
         """
-        texts = self._waiting(pipeline.name, sa.select(_spooled.c.request), most)
-        requests = [NewRequest.read(text) for text in texts]
-        if requests:
-            store_requests(warehouse, pipeline, requests)
-            self._remove(requests)
-        return len(requests)
+        page = self._read_page(pipeline.name, most, until)
+        requests: list[NewRequest] = []
+        for row in page:
+            try:
+                requests.append(NewRequest.read(row["request"]))
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                self._refuse(pipeline.name, row["request_id"], f"it cannot be read: {type(error).__name__}")
+        if not requests:
+            return TakenIn(len(page), 0)
+        try:
+            return TakenIn(len(page), self._move(warehouse, pipeline, requests))
+        except QueryFailed:
+            return TakenIn(len(page), sum(self._move_alone(warehouse, pipeline, each) for each in requests))
+
+    def try_again(self, pipeline: str) -> None:
+        """Let the requests that the warehouse has refused wait again."""
+        if self._exists:
+            refused = (_spooled.c.pipeline == pipeline, _spooled.c.problem.is_not(None))
+            with self.database.writing() as connection:
+                connection.execute(sa.update(_spooled).where(*refused).values(problem=None))
 
     def erase(self, pipeline: str, keys: Collection[str], *, dry_run: bool = False) -> int:
         """Remove the rows of keys, and the answers to requests that had one of them. Return how many requests.
@@ -102,24 +140,26 @@ class Spool:
         Args:
             keys: the texts that a key may have.
         """
-        mine = [row for row in self._rows(pipeline) if set(json.loads(row["keys"])) & set(keys)]
+        mine = self._find_keys(pipeline, keys)
         if dry_run or not mine:
             return len(mine)
         with self.database.writing() as connection:
-            for row in mine:
-                which = _spooled.c.request_id == row["request_id"]
-                left = row["request"] and _without(NewRequest.read(row["request"]), keys)
-                if left and left.rows:
+            for request_id in mine:
+                which = _spooled.c.request_id == request_id
+                text = connection.execute(sa.select(_spooled.c.request).where(which)).scalar()
+                left = text and _without(text, keys)
+                if left:
                     connection.execute(sa.update(_spooled).where(which).values(**_as_row(left)))
                 else:
                     connection.execute(sa.delete(_spooled).where(which))
         return len(mine)
 
     def prune(self, pipeline: str, before: datetime) -> int:
-        """Remove answers of requests that were recorded before a time. Return how many."""
+        """Remove answers, and refused requests, that were recorded before a time. Return how many."""
         if not self._exists:
             return 0
-        old = (_spooled.c.pipeline == pipeline, _spooled.c.recorded_at < before, _spooled.c.request.is_(None))
+        kept = sa.or_(_spooled.c.request.is_(None), _spooled.c.problem.is_not(None))
+        old = (_spooled.c.pipeline == pipeline, _spooled.c.recorded_at < before, kept)
         with self.database.writing() as connection:
             return int(connection.execute(sa.delete(_spooled).where(*old)).rowcount)
 
@@ -141,26 +181,90 @@ class Spool:
         with self.database.reading() as connection:
             return sa.inspect(connection).has_table(_spooled.name)
 
-    def _rows(self, pipeline: str) -> Sequence[Mapping[str, Any]]:
+    def _count(self, *which: sa.ColumnElement[bool]) -> int:
+        if not self._exists:
+            return 0
+        with self.database.reading() as connection:
+            query = sa.select(sa.func.count()).select_from(_spooled).where(*which)
+            return int(connection.execute(query).scalar_one())
+
+    def _find_keys(self, pipeline: str, keys: Collection[str]) -> list[str]:
+        """Return the IDs of the requests that have rows of keys."""
         if not self._exists:
             return []
         with self.database.reading() as connection:
-            query = sa.select(_spooled).where(_spooled.c.pipeline == pipeline)
-            return [dict(row) for row in connection.execute(query).mappings()]
+            query = sa.select(_spooled.c.request_id, _spooled.c["keys"]).where(_spooled.c.pipeline == pipeline)
+            return [request_id for request_id, own in connection.execute(query) if set(json.loads(own)) & set(keys)]
 
-    def _waiting(self, pipeline: str, query: sa.Select[Any], most: int | None) -> list[str]:
+    def _read_page(self, pipeline: str, most: int, until: datetime | None) -> list[sa.RowMapping]:
+        """Return requests that wait, the oldest first, as many as are moved at once."""
         if not self._exists:
             return []
+        query = sa.select(_spooled.c.request_id, _spooled.c.request).where(_spooled.c.pipeline == pipeline, *_WAITS)
+        if until is not None:
+            query = query.where(_spooled.c.recorded_at <= until)
+        page: list[sa.RowMapping] = []
+        size = 0
         with self.database.reading() as connection:
-            mine = query.where(_spooled.c.pipeline == pipeline, _spooled.c.request.is_not(None))
-            return list(connection.execute(mine.order_by(_spooled.c.recorded_at).limit(most)).scalars())
+            for row in connection.execute(query.order_by(_spooled.c.recorded_at).limit(most)).mappings():
+                size += len(row["request"])
+                if page and size > _PAGE_CHARACTERS:
+                    break
+                page.append(row)
+        return page
 
-    def _remove(self, requests: Sequence[NewRequest]) -> None:
-        """Remove requests that are in the warehouse. Of those with an `Idempotency-Key` the answer stays."""
+    def _move(self, warehouse: Database, pipeline: Pipeline, requests: Sequence[NewRequest]) -> int:
+        """Store requests in the warehouse, then remove them here. Return how many.
+
+        Another process may have moved some since they were read, and `penstock forget` may have erased rows of them.
+        """
+        wanted: set[str] = set()
+
+        def find_wanted() -> Collection[str]:
+            wanted.clear()
+            wanted.update(self._find_unchanged(requests))
+            return wanted
+
+        earlier = store_requests(warehouse, pipeline, requests, find_wanted=find_wanted)
+        paired = zip(requests, earlier, strict=True)
+        self._remove([(request, answer) for request, answer in paired if request.request_id in wanted])
+        return len(wanted)
+
+    def _move_alone(self, warehouse: Database, pipeline: Pipeline, request: NewRequest) -> int:
+        try:
+            return self._move(warehouse, pipeline, [request])
+        except QueryFailed as error:
+            self._refuse(pipeline.name, request.request_id, str(error))
+            return 0
+
+    def _find_unchanged(self, requests: Sequence[NewRequest]) -> Iterator[str]:
+        """Yield the IDs of the requests that still wait with the same rows."""
+        read = {request.request_id: json.dumps(request.keys) for request in requests}
+        query = sa.select(_spooled.c.request_id, _spooled.c["keys"]).where(
+            _spooled.c.request_id.in_(list(read)), *_WAITS
+        )
+        with self.database.reading() as connection:
+            for request_id, keys in connection.execute(query):
+                if read[request_id] == keys:
+                    yield request_id
+
+    def _refuse(self, pipeline: str, request_id: str, problem: str) -> None:
+        logger.error(
+            "%s: request %s stays in the spool, because it cannot be stored: %s", pipeline, request_id, problem
+        )
         with self.database.writing() as connection:
-            for request in requests:
+            refused = sa.update(_spooled).where(_spooled.c.request_id == request_id)
+            connection.execute(refused.values(problem=problem))
+
+    def _remove(self, requests: Sequence[tuple[NewRequest, Answer | None]]) -> None:
+        """Remove requests that are in the warehouse, with the answer that their `Idempotency-Key` had there before.
+
+        The answer of the others stays. A retry must get the one that the warehouse has.
+        """
+        with self.database.writing() as connection:
+            for request, earlier in requests:
                 which = _spooled.c.request_id == request.request_id
-                if request.answer is None:
+                if request.answer is None or earlier is not None:
                     connection.execute(sa.delete(_spooled).where(which))
                 else:
                     connection.execute(sa.update(_spooled).where(which).values(request=None))
@@ -174,17 +278,18 @@ def open_spool(home: Path) -> Spool:
 def settle_served_runs(warehouse: Database, home: Path, pipeline: Pipeline) -> int:
     """Take the spool of this machine in, and end the runs of dead processes. Return how many requests were taken in.
 
+    What a server records meanwhile stays in the spool.
     Answers for retries that are older than `serve.retention` are removed from the spool.
     """
     spool = open_spool(home)
     if pipeline.serve is None and spool.database.missing_file is not None:
         return 0
-    moved = 0
-    while taken := spool.take_in(warehouse, pipeline, _AT_ONCE):
-        moved += taken
+    moved, now = 0, datetime.now(UTC)
+    while (taken := spool.take_in(warehouse, pipeline, _AT_ONCE, now)).read:
+        moved += taken.moved
     close_dead_served_runs(warehouse, pipeline.name)
     if pipeline.serve is not None:
-        spool.prune(pipeline.name, datetime.now(UTC) - pipeline.serve.retention)
+        spool.prune(pipeline.name, now - pipeline.serve.retention)
     return moved
 
 
@@ -214,7 +319,14 @@ def _find_answer(connection: sa.Connection, pipeline: str, key: str) -> Answer |
     return None if text is None else Answer(key, *json.loads(text))
 
 
-def _without(request: NewRequest, keys: Collection[str]) -> NewRequest:
-    """Return the request without the rows of keys, without the rows of other sources, and without its answer."""
+def _without(text: str, keys: Collection[str]) -> NewRequest | None:
+    """Return a request without the rows of keys, without the rows of other sources, and without its answer.
+
+    None: no row is left, or the request cannot be read.
+    """
+    try:
+        request = NewRequest.read(text)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
     left = tuple({**row, "other_rows": row["other_rows"] and "null"} for row in request.rows if row["key"] not in keys)
-    return replace(request, rows=left, answer=None)
+    return replace(request, rows=left, answer=None) if left else None

@@ -2,17 +2,18 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Self
 
 import sqlalchemy as sa
 
+from penstock.database.bulk import append_rows
 from penstock.database.connections import Database
 from penstock.errors import DatabaseUnavailable, KeyCollision
 from penstock.interval import DataInterval
-from penstock.ledger.destinations import SERVED, destination_name
+from penstock.ledger.destinations import SERVED, qualified_name
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.pins import read_pins, write_pins
 from penstock.ledger.served_rows import RECORDED, RECORDING, served_table
@@ -24,6 +25,9 @@ _TRIES = 5
 """How often requests are stored again because another process stored one with the same key at the same time."""
 _TAKEN_IN = timedelta(0)
 """The lease of a run that no process adds to."""
+Place = tuple[str, str | None]
+"""Table and schema of a destination."""
+FindWanted = Callable[[], Collection[str]]
 _COUNTS = {"scored": "rows_scored", "refused": "rows_quarantined", "excluded": "rows_excluded"}
 
 
@@ -44,6 +48,9 @@ class NewRun:
     scoring: str
     layout: str
     """What `Layout.write` gives."""
+    table: str
+    """The destination's table when it was recorded. Its rows are in `<table>__served`."""
+    schema: str | None
 
     def write(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -112,12 +119,18 @@ class NewRequest:
 
 
 def store_requests(
-    database: Database, pipeline: Pipeline, requests: Sequence[NewRequest], lease: timedelta = _TAKEN_IN
+    database: Database,
+    pipeline: Pipeline,
+    requests: Sequence[NewRequest],
+    lease: timedelta = _TAKEN_IN,
+    find_wanted: FindWanted | None = None,
 ) -> list[Answer | None]:
     """Store requests in one transaction. Those that are stored already stay as they are, so that it may be repeated.
 
     Args:
         lease: how long the process that calls this keeps the runs. Zero: their process is another one, or has ended.
+        find_wanted: gives the IDs of the requests that are still to be stored. It is called in the transaction, once
+            no other process can store them. None: all are.
 
     Returns:
         For each request: the answer that its `Idempotency-Key` got before, with which nothing is stored. Else None.
@@ -130,9 +143,10 @@ def store_requests(
         raise DatabaseUnavailable(database.name, "it has no ledger", remedy)
     for tried in range(1, _TRIES + 1):
         try:
-            table = _ensure_table(database, pipeline)
+            tables = {place: _ensure_table(database, *place) for place in {_place_of(each) for each in requests}}
             with database.writing() as connection:
-                return _store(database, connection, pipeline, table, requests, lease)
+                _touch_runs(database, connection, pipeline, requests, lease)
+                return _store(connection, pipeline.name, tables, requests, find_wanted)
         except KeyCollision:
             if tried == _TRIES:
                 raise
@@ -182,9 +196,13 @@ def _close(database: Database, *which: sa.ColumnElement[bool]) -> None:
         connection.execute(sa.update(runs).where(*open_runs).values(**ended))
 
 
-def _ensure_table(database: Database, pipeline: Pipeline) -> sa.Table:
-    """Return the table of the pipeline's recorded rows. Make it first where it is missing."""
-    table = served_table(pipeline.destination.table, pipeline.destination.schema_)
+def _place_of(request: NewRequest) -> Place:
+    return request.run.table, request.run.schema
+
+
+def _ensure_table(database: Database, name: str, schema: str | None) -> sa.Table:
+    """Return the table of a destination's recorded rows. Make it first where it is missing."""
+    table = served_table(name, schema)
     with database.reading() as connection:
         if sa.inspect(connection).has_table(table.name, schema=table.schema):
             return table
@@ -194,30 +212,42 @@ def _ensure_table(database: Database, pipeline: Pipeline) -> sa.Table:
 
 
 def _store(
-    database: Database,
     connection: sa.Connection,
-    pipeline: Pipeline,
-    table: sa.Table,
+    pipeline: str,
+    tables: Mapping[Place, sa.Table],
     requests: Sequence[NewRequest],
-    lease: timedelta,
+    find_wanted: FindWanted | None,
 ) -> list[Answer | None]:
-    now = database.now(connection)
-    for run in {request.run.run_id: request.run for request in requests}.values():
-        _touch_run(connection, pipeline, run, now, lease)
-    stored = _find_stored(connection, table, requests)
-    given = _find_answers(connection, pipeline.name, requests)
+    """Insert what is not stored yet. The rows of the runs are locked, so nobody else adds to them."""
+    stored: set[tuple[str, str]] = set()
+    for place, table in tables.items():
+        stored |= _find_stored(connection, table, [each for each in requests if _place_of(each) == place])
+    given = _find_answers(connection, pipeline, requests)
+    wanted = None if find_wanted is None else find_wanted()  # after `stored`: what was stored and erased is not wanted
     results: list[Answer | None] = []
     new: list[NewRequest] = []
     for request in requests:
         earlier = given.get(request.answer.key) if request.answer else None
         is_new = (request.run.run_id, request.request_id) not in stored
-        if is_new and earlier is None:
+        if is_new and earlier is None and (wanted is None or request.request_id in wanted):
             new.append(request)
             if request.answer:
                 given[request.answer.key] = request.answer
         results.append(earlier if is_new else None)
-    _insert(connection, pipeline.name, table, new)
+    _insert(connection, pipeline, tables, new)
     return results
+
+
+def _touch_runs(
+    database: Database,
+    connection: sa.Connection,
+    pipeline: Pipeline,
+    requests: Sequence[NewRequest],
+    lease: timedelta,
+) -> None:
+    now = database.now(connection)
+    for run in {request.run.run_id: request.run for request in requests}.values():
+        _touch_run(connection, pipeline, run, now, lease)
 
 
 def _touch_run(connection: sa.Connection, pipeline: Pipeline, run: NewRun, now: datetime, lease: timedelta) -> None:
@@ -247,8 +277,8 @@ def _touch_run(connection: sa.Connection, pipeline: Pipeline, run: NewRun, now: 
             model_digest=model.digest,
             step_models=write_pins(run.pins if run.is_chain else {}),
             spec_fingerprint=run.spec_fingerprint,
-            destination_table=pipeline.destination.table,
-            destination=destination_name(connection, pipeline.destination),
+            destination_table=run.table,
+            destination=qualified_name(connection, run.schema, run.table),
             lease_token=run.worker,
             lease_owner=run.owner,
             lease_until=until,
@@ -280,14 +310,19 @@ def _find_answers(connection: sa.Connection, pipeline: str, requests: Sequence[N
     return {key: Answer(key, request, body) for key, request, body in found}
 
 
-def _insert(connection: sa.Connection, pipeline: str, table: sa.Table, requests: Sequence[NewRequest]) -> None:
-    if not requests:
-        return
-    rows, answers, counts = [], [], Counter[tuple[str, str]]()
+def _insert(
+    connection: sa.Connection, pipeline: str, tables: Mapping[Place, sa.Table], requests: Sequence[NewRequest]
+) -> None:
+    rows: dict[Place, list[dict[str, Any]]] = {place: [] for place in tables}
+    answers, counts = [], Counter[tuple[str, str]]()
     for request in requests:
         own = {"run_id": request.run.run_id, "request_id": request.request_id}
         placed = enumerate(request.rows)
-        rows += [{**own, "seq": seq, "recorded_at": request.recorded_at, **row} for seq, row in placed]
+        place = _place_of(request)
+        all_columns = dict.fromkeys(tables[place].columns.keys())
+        rows[place] += [
+            {**all_columns, **own, "seq": seq, "recorded_at": request.recorded_at, **row} for seq, row in placed
+        ]
         counts.update((request.run.run_id, _COUNTS[row["status"]]) for row in request.rows)
         if request.answer:
             said = {
@@ -296,7 +331,8 @@ def _insert(connection: sa.Connection, pipeline: str, table: sa.Table, requests:
                 "answer": request.answer.body,
             }
             answers.append({"pipeline": pipeline, **said, **own, "recorded_at": request.recorded_at})
-    connection.execute(table.insert(), rows)
+    for place, table in tables.items():
+        append_rows(connection, table, rows[place])
     if answers:
         connection.execute(served_answers.insert(), answers)
     for run_id in {run_id for run_id, _ in counts}:

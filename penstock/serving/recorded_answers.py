@@ -2,13 +2,16 @@
 
 import base64
 import hashlib
+import hmac
 import json
+from collections.abc import Collection
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from penstock.errors import RequestError
 from penstock.ledger.served_writes import Answer
+from penstock.privacy.masking import MaskingPolicy
 from penstock.serving.recorder import Kept, Recorder
 from penstock.serving.scored_request import ScoredRequest
 
@@ -49,17 +52,18 @@ async def record_answer(
         NotRecorded: with `before_answer`, the request cannot be recorded.
     """
     key = read_key(request)
-    answer = None if key is None else _describe_answer(key, client, request, body, response)
+    digests = [] if key is None else digest_request(request, body, recorder.requests.masking)
+    answer = None if key is None else _describe_answer(key, client, digests[0], response)
     given = request.headers.get("x-request-id")
     kept = await recorder.record(scored, given if given == scored.request.request_id else None, answer)
-    return response if kept is None else _say_where(kept, answer, response)
+    return response if kept is None else _say_where(kept, digests, response)
 
 
-def _say_where(kept: Kept, answer: Answer | None, response: Response) -> Response:
+def _say_where(kept: Kept, digests: Collection[str], response: Response) -> Response:
     if kept.earlier is None:
         response.headers[RECORDED] = kept.place
         return response
-    if answer is None or kept.earlier.request != answer.request:
+    if kept.earlier.request not in digests:
         remedy = "Send the same request again, or another key with this one."
         raise RequestError("another request had this Idempotency-Key", KEY_HEADER, remedy, 422)
     response = _read_answer(kept.earlier)
@@ -67,10 +71,20 @@ def _say_where(kept: Kept, answer: Answer | None, response: Response) -> Respons
     return response
 
 
-def _describe_answer(key: str, client: str, request: Request, body: bytes, response: Response) -> Answer:
+def digest_request(request: Request, body: bytes, masking: MaskingPolicy) -> list[str]:
+    """Return the digests that a request may have in the ledger: that of now first, then that of the former secret.
+
+    The body of a pipeline with private columns is hashed with the secret, because few bodies may be possible.
+    """
     parts = (request.url.path, request.url.query, request.headers.get("content-type", ""))
     lengths = request.headers.get("inference-header-content-length", "")
-    asked = hashlib.sha256(json.dumps([*parts, lengths]).encode() + body).hexdigest()
+    asked = json.dumps([*parts, lengths]).encode() + body
+    if not masking.columns:
+        return [hashlib.sha256(asked).hexdigest()]
+    return [hmac.digest(secret, asked, "sha256").hex() for secret in (masking.secret, masking.former) if secret]
+
+
+def _describe_answer(key: str, client: str, asked: str, response: Response) -> Answer:
     headers = [(name, value) for name, value in response.headers.items() if name not in _OWN]
     sent = base64.b64encode(bytes(response.body)).decode()
     said = json.dumps({"status": response.status_code, "headers": headers, "body": sent})

@@ -117,6 +117,8 @@ class RecordedRequests:
             spec_fingerprint=spec.fingerprint,
             scoring=spec.scoring_fingerprint,
             layout=layout.write(),
+            table=spec.destination.table,
+            schema=spec.destination.schema_,
         )
 
 

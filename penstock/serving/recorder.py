@@ -15,7 +15,7 @@ from typing import Any, Literal
 from penstock.database.connections import Connector, Database
 from penstock.errors import NotRecorded, PenstockError
 from penstock.ledger.migrations import has_ledger
-from penstock.ledger.served_spool import Spool, open_spool
+from penstock.ledger.served_spool import Spool, TakenIn, open_spool
 from penstock.ledger.served_writes import (
     Answer,
     NewRequest,
@@ -84,15 +84,22 @@ class Recorder:
     """Rows that were answered and not recorded."""
     problem: str = ""
     """Why the warehouse cannot be written. Empty: it can, or it is never written by a server."""
+    spooled: int | None = None
+    """Requests of the pipeline in the spool, from all processes, as of a second ago. None: it cannot be read."""
+    refused: int | None = None
+    """Requests that stay in the spool because the warehouse has refused them."""
     _waiting: deque[_Waiting] = field(default_factory=deque)
     _rows_waiting: int = 0
     _more: threading.Condition = field(default_factory=threading.Condition)
     _closing: bool = False
     _thread: threading.Thread | None = None
     _transactions: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "penstock-record"))
+    _warehouse: Database | None = None
+    """It is looked up anew after an error, because its connection may be in a Prefect block that has changed."""
     _late: "Future[Any] | None" = None
     """A call that took longer than `_PATIENCE`. Nothing else is called before it has ended."""
     _again_at: float = 0.0
+    _count_at: float = 0.0
     _upkeep_at: float = 0.0
     _renew_at: float = 0.0
     _said_at: float = -_SAY_AGAIN
@@ -108,12 +115,8 @@ class Recorder:
         return self.requests.pipeline.name
 
     def describe(self) -> dict[str, Any]:
-        """Return what `/ready` says of it."""
-        try:
-            spooled: int | None = self.spool.count(self.name)
-        except PenstockError:
-            spooled = None  # the file cannot be read
-        counts = {"recorded": self.recorded, "dropped": self.dropped, "spooled": spooled}
+        """Return what `/ready` says of it. It reads nothing, because it is called on the event loop."""
+        counts = {"recorded": self.recorded, "dropped": self.dropped, "spooled": self.spooled, "refused": self.refused}
         return {"mode": self.mode, **counts, "problem": self.problem or None}
 
     def start(self) -> None:
@@ -157,7 +160,7 @@ class Recorder:
 
     def _offer(self, waiting: _Waiting) -> bool:
         with self._more:
-            if self.mode == "async" and self._rows_waiting + waiting.rows > BUFFER_ROWS:
+            if self.mode == "async" and self._rows_waiting and self._rows_waiting + waiting.rows > BUFFER_ROWS:
                 self._drop(waiting.rows, "they come faster than they can be stored")
                 return False
             self._waiting.append(waiting)
@@ -177,14 +180,23 @@ class Recorder:
                 if not self._waiting and not self._closing:
                     self._more.wait(_PAUSE)
                 batch, closing = self._take(), self._closing
-            if batch:
-                self._store_batch(batch)
-            elif closing:
+            if closing and not batch:
                 break
-            if not closing:
-                self._keep_up()
+            try:
+                self._do_round(batch, closing)
+            except Exception as error:  # without this thread, requests would wait for ever
+                logger.exception("%s: recording goes on after an error", self.name)
+                for each in batch:
+                    each.done(error)
         with suppress(Exception):  # the lease ends, and another process ends the runs
-            self._call(close_served_runs, self._database(), self.name, self.requests.worker)
+            self._call(lambda: close_served_runs(self._open(), self.name, self.requests.worker))
+
+    def _do_round(self, batch: Sequence[_Waiting], closing: bool) -> None:
+        if batch:
+            self._store_batch(batch)
+        if not closing:
+            self._count_spool()
+            self._keep_up()
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -229,27 +241,32 @@ class Recorder:
                 return "warehouse", self._call(self._store, requests)
             except Exception as error:  # noqa: BLE001 # whatever it is, the spool keeps them
                 self._note_away(error)
-        return "spool", self.spool.append(self.name, requests)
+        earlier = self.spool.append(self.name, requests)
+        self.spooled = (self.spooled or 0) + earlier.count(None)
+        return "spool", earlier
 
     def _store(self, requests: Sequence[NewRequest]) -> list[Answer | None]:
         """Store requests in the warehouse, but for those whose key a request of the spool has."""
         spooled = self.spool.find_answers(self.name, [each.answer for each in requests if each.answer])
         earlier = [spooled.get(each.answer.key) if each.answer else None for each in requests]
         new = [each for each, answer in zip(requests, earlier, strict=True) if answer is None]
-        stored = iter(store_requests(self._database(), self.requests.pipeline, new, self.lease) if new else ())
+        stored = iter(store_requests(self._open(), self.requests.pipeline, new, self.lease) if new else ())
         self._note_back()
         return [answer or next(stored) for answer in earlier]
 
-    def _database(self) -> Database:
-        return self.connect(self.requests.pipeline.destination.connection)
+    def _open(self) -> Database:
+        """Return the warehouse. It is called by `_call` only, because to look it up may take long."""
+        warehouse = self._warehouse or self.connect(self.requests.pipeline.destination.connection)
+        self._warehouse = warehouse
+        return warehouse
 
     def _may_write(self) -> bool:
         """Whether to try the warehouse: it is not being waited for, and a server may keep it open."""
         if time.monotonic() < self._again_at or (self._late is not None and not self._late.done()):
             return False
         try:
-            return not self._database().sql.one_process
-        except PenstockError as error:
+            return not (self._warehouse or self._call(self._open)).sql.one_process
+        except Exception as error:  # noqa: BLE001 # whatever it is, the spool keeps the requests
             self._note_away(error)
             return False
 
@@ -262,6 +279,15 @@ class Recorder:
             self._late = called
             raise
 
+    def _count_spool(self) -> None:
+        if time.monotonic() < self._count_at:
+            return
+        self._count_at = time.monotonic() + _PAUSE
+        try:
+            self.spooled, self.refused = self.spool.count(self.name), self.spool.count_refused(self.name)
+        except Exception:  # noqa: BLE001 # `/ready` says that it cannot be read
+            self.spooled = self.refused = None
+
     def _keep_up(self) -> None:
         """Renew the leases, and take some of the spool in."""
         if not self._may_write():
@@ -269,16 +295,20 @@ class Recorder:
         try:
             if time.monotonic() >= self._upkeep_at:
                 self._upkeep_at = time.monotonic() + _PAUSE
-                if self._call(self.spool.take_in, self._database(), self.requests.pipeline, _AT_ONCE):
+                if self._call(self._take_in).read:
                     self._upkeep_at = 0.0  # there may be more
                     self._note_back()
             if time.monotonic() >= self._renew_at:
                 self._renew_at = time.monotonic() + self.lease.total_seconds() / 4
-                self._call(self._renew, self._database(), self.requests.open_runs)
+                self._call(self._renew, self.requests.open_runs)
         except Exception as error:  # noqa: BLE001 # whatever it is, requests go into the spool
             self._note_away(error)
 
-    def _renew(self, warehouse: Database, open_runs: Sequence[str]) -> None:
+    def _take_in(self) -> TakenIn:
+        return self.spool.take_in(self._open(), self.requests.pipeline, _AT_ONCE)
+
+    def _renew(self, open_runs: Sequence[str]) -> None:
+        warehouse = self._open()
         if has_ledger(warehouse):
             close_served_runs(warehouse, self.name, self.requests.worker, open_runs)
             renew_served_runs(warehouse, self.name, self.requests.worker, self.lease)
@@ -287,6 +317,7 @@ class Recorder:
 
     def _note_away(self, error: Exception) -> None:
         self._again_at = time.monotonic() + _PAUSE
+        self._warehouse = None
         problem = _describe(error)
         if not self.problem:
             logger.error(

@@ -53,7 +53,8 @@ def make_requests() -> list[NewRequest]:
     pins = {"score": ModelPin("card-risk", "1", "d" * 64)}
     found = []
     for number in range(4):
-        run = NewRun(f"{number % 2}" * 32, "w" * 32, "here:1", DAY, pins, False, "f" * 64, "s" * 64, layout)
+        run_id, place = f"{number % 2}" * 32, ("card_risk_scores", None)
+        run = NewRun(run_id, "w" * 32, "here:1", DAY, pins, False, "f" * 64, "s" * 64, layout, *place)
         described = {"reasons": None, "outputs": '{"score": 0.5}', "feature_row": "{}", "other_rows": None}
         rows = tuple(
             {
