@@ -265,24 +265,27 @@ def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> I
 
 
 def find_served_keys(
-    database: Database, pipeline: str, destination: Destination, keys: Collection[str]
+    database: Database, pipeline: str, destination: Destination, keys: Collection[str], most: int
 ) -> list[ServedRow]:
-    """Return the recorded rows of keys, the newest first.
+    """Return the newest recorded rows of keys, the newest first. A key may have very many.
 
     Args:
         keys: the texts that a key may have, see `labels.key_text.possible_keys`.
+        most: Most rows.
     """
     if not has_ledger(database):
         return []
     found: list[ServedRow] = []
+    of_pipeline = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline, runs.c.variant == SERVED)
     with database.reading() as connection:
         for table in find_tables(connection, pipeline, destination):
-            rows = connection.execute(sa.select(table).where(table.c.key.in_(list(keys)))).mappings().all()
-            ids = sorted({row["run_id"] for row in rows})
-            mine = _select_runs().where(runs.c.run_id.in_(ids), runs.c.pipeline == pipeline)
-            known = {run.run_id: run for run in map(_read_run, connection.execute(mine).mappings())}
-            found += [_read_row(known[row["run_id"]], row) for row in rows if row["run_id"] in known]
-    return sorted(found, key=lambda row: (row.recorded_at, row.request_id, row.seq), reverse=True)
+            mine = sa.select(table).where(table.c.key.in_(list(keys)), table.c.run_id.in_(of_pipeline))
+            newest = mine.order_by(table.c.recorded_at.desc(), table.c.request_id.desc(), table.c.seq.desc())
+            rows = connection.execute(newest.limit(most)).mappings().all()
+            theirs = _select_runs().where(runs.c.run_id.in_({row["run_id"] for row in rows}))
+            known = {run.run_id: run for run in map(_read_run, connection.execute(theirs).mappings())}
+            found += [_read_row(known[row["run_id"]], row) for row in rows]
+    return sorted(found, key=lambda row: (row.recorded_at, row.request_id, row.seq), reverse=True)[:most]
 
 
 _OF_RUN = (

@@ -174,7 +174,7 @@ def test_rows_come_back_as_they_were_scored(place: Place) -> None:
     assert again.outputs.equals(rows.outputs)
     assert again.features.equals(rows.features)
     assert (run.keeps_rows, run.keeps_features) == (True, True)
-    assert find_served_keys(place.warehouse, "card-risk", served.pipeline.destination, ['{"payment_id": "4"}'])
+    assert find_served_keys(place.warehouse, "card-risk", served.pipeline.destination, ['{"payment_id": "4"}'], 9)
 
 
 def test_private_columns_are_hashed_and_named(place: Place) -> None:

@@ -15,11 +15,12 @@ from penstock.deployments.deploy.definition import define_pipeline
 from penstock.errors import ServedDiffers
 from penstock.explain.as_object import explanation_object
 from penstock.explain.one_score import Explainer
+from penstock.explain.scores import read_key
 from penstock.explain.sections import build_sections
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.profiles import newest_profiled, read_profiles
 from penstock.ledger.reader import validations_of
-from penstock.ledger.served_rows import served_table
+from penstock.ledger.served_rows import find_served_keys, served_table
 from penstock.ledger.served_spool import open_spool, settle_served_runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
@@ -254,6 +255,24 @@ def test_what_was_served_for_a_key_is_found(tmp_path: Path) -> None:
     assert scored.record.served[0].outputs is not None
     assert "Served to requests, the newest first" in shown
     assert scored.record.served[0].request_id in shown
+
+
+def test_only_the_newest_rows_of_a_key_are_read(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=RECORDING)
+    serve_recorded(place, [{"rows": ROWS[:1]} for _ in range(4)])
+    pipeline, keys = load_pipeline(place.spec), ['{"payment_id": "1"}']
+    settle_served_runs(place.warehouse, place.folder, pipeline)
+    every = find_served_keys(place.warehouse, pipeline.name, pipeline.destination, keys, 9)
+
+    read: list[int] = []
+    sa.event.listen(place.warehouse.engine, "after_cursor_execute", lambda *of: read.append("LIMIT" in of[2]))
+    newest = find_served_keys(place.warehouse, pipeline.name, pipeline.destination, keys, 2)
+    shown = read_key(place.warehouse, pipeline, RowKey({"payment_id": "1"}), NO_MASKING, None)
+
+    assert len(every) == 4
+    assert newest == every[:2]
+    assert sum(read) == 1  # the database leaves the other rows out
+    assert shown.served == ()
 
 
 def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
