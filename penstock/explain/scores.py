@@ -31,6 +31,7 @@ from penstock.spec.pipeline import Pipeline
 from penstock.upkeep.erasure import ErasureRequest
 from penstock.upkeep.sealed_rows import judge_row, plain_id
 from penstock.upkeep.stored_rows import HISTORY, REASONS, find_texts, match_key, row_tables
+
 OTHER_SCORES = 20
 """Most other scores of a key, and recorded rows, that are shown, the newest first."""
 

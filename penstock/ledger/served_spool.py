@@ -96,30 +96,39 @@ class Spool:
             self._remove(requests)
         return len(requests)
 
-    def erase(self, pipeline: str, keys: Collection[str], *, dry_run: bool = False) -> int:
+    def erase(
+        self, pipeline: str, keys: Collection[str], requests: Collection[str] = (), *, dry_run: bool = False
+    ) -> int:
         """Remove the rows of keys, and the answers to requests that had one of them. Return how many requests.
 
         Args:
             keys: the texts that a key may have.
+            requests: the IDs of requests that are in the warehouse, with erased rows. They are removed whole.
         """
-        mine = [row for row in self._rows(pipeline) if set(json.loads(row["keys"])) & set(keys)]
+        gone, rows = set(requests), self._rows(pipeline)
+        mine = [row for row in rows if row["request_id"] in gone or set(json.loads(row["keys"])) & set(keys)]
         if dry_run or not mine:
             return len(mine)
         with self.database.writing() as connection:
             for row in mine:
                 which = _spooled.c.request_id == row["request_id"]
-                left = row["request"] and _without(NewRequest.read(row["request"]), keys)
+                waits = row["request"] is not None and row["request_id"] not in gone
+                left = _without(NewRequest.read(row["request"]), keys) if waits else None
                 if left and left.rows:
                     connection.execute(sa.update(_spooled).where(which).values(**_as_row(left)))
                 else:
                     connection.execute(sa.delete(_spooled).where(which))
         return len(mine)
 
-    def prune(self, pipeline: str, before: datetime) -> int:
-        """Remove answers of requests that were recorded before a time. Return how many."""
+    def prune(self, pipeline: str, before: datetime, *, dry_run: bool = False) -> int:
+        """Remove answers of requests that were recorded before a time. Return how many. A dry run only counts."""
         if not self._exists:
             return 0
         old = (_spooled.c.pipeline == pipeline, _spooled.c.recorded_at < before, _spooled.c.request.is_(None))
+        if dry_run:
+            counted = sa.select(sa.func.count()).select_from(_spooled).where(*old)
+            with self.database.reading() as connection:
+                return int(connection.execute(counted).scalar_one())
         with self.database.writing() as connection:
             return int(connection.execute(sa.delete(_spooled).where(*old)).rowcount)
 
