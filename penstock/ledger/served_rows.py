@@ -244,6 +244,14 @@ def find_served_run(database: Database, run_id: str) -> ServedRun:
         return _read_run(connection.execute(_select_runs().where(runs.c.run_id == run_id)).mappings().one())
 
 
+def count_scored_rows(database: Database, run_id: str) -> int:
+    """Return how many rows with a score a run of the variant `served` has now."""
+    table = find_served_run(database, run_id).table
+    mine = (table.c.run_id == run_id, table.c.status == "scored")
+    with database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*mine)).scalar_one())
+
+
 def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> Iterator[ServedRows]:
     """Yield the recorded rows of a run in the order of their requests' IDs, whole requests at a time.
 

@@ -22,6 +22,7 @@ from penstock.ledger.profiles import newest_profiled, read_profiles
 from penstock.ledger.reader import validations_of
 from penstock.ledger.served_rows import find_served_keys, served_table
 from penstock.ledger.served_spool import open_spool, settle_served_runs
+from penstock.ledger.tables import runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
 from penstock.report.card import run_card, write_sections
@@ -33,6 +34,8 @@ from penstock.serving.rescored import RescoredRows, rescore
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import SETTINGS
 from tests.integration.test_labels import LATER, Shop, guess_labels, make_shop
@@ -288,7 +291,7 @@ def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
     shop.collect(LATER + timedelta(days=1))
     second = refresh_performance(shop.warehouse, shop.question())
 
-    judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk", recorded=True))
+    judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk", recorded=LATER))
     live, served = add_up(judged)
 
     assert (first.runs, second.runs) == (4, 3)  # the run of its day, and those of the requests
@@ -298,3 +301,29 @@ def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
     brier = float(np.mean([(scores[key] - labels[key]) ** 2 for key in counted]))
     assert dict(served.rows.sums.metrics())["brier"].value == pytest.approx(brier)
     assert {run.variant for run in list_judged_runs(shop.warehouse, "card-risk")} == {"live"}
+
+
+def test_performance_of_recorded_rows_stays_when_they_are_erased_and_pruned(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(spec=SPEC + "serve: {record: before_answer}\n")
+    now = datetime.now(UTC)
+    serve_recorded(shop.place, [{"rows": rows_of_shop(0, 50)}])
+    shop.report([(key, key % 2, now) for key in range(1, 51)])
+    erase(shop.warehouse, ErasureRequest(shop.pipeline, RowKey({"payment_id": "2"})), NO_MASKING, b"x" * 16)
+    with shop.warehouse.writing() as connection:  # its process lives, and no request comes any more
+        connection.execute(sa.update(runs).where(runs.c.variant == "served").values(state="recording"))
+    shop.collect(now + timedelta(days=1))
+
+    def refresh(days: int) -> tuple[int, list[int]]:
+        question = shop.question(now + timedelta(days=days))
+        computed = refresh_performance(shop.warehouse, question).runs
+        judged = list_judged_runs(shop.warehouse, "card-risk", recorded=question.now)
+        found = [each.all_rows for each in read_performance(shop.warehouse, judged) if each.run.variant == "served"]
+        return computed, [sums.scored for sums in found]
+
+    early, [first, again] = refresh(-2), [refresh(2) for _ in range(2)]
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, now + timedelta(days=31)))
+    mature = refresh(60)
+
+    assert early[1] == []
+    assert (first, again, mature) == ((1, [49]), (0, [49]), (0, [49]))
+
