@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from penstock.database.connections import Database, open_local_file
 from penstock.database.types import UtcDateTime
+from penstock.ledger.served_rows import ERASED
 from penstock.ledger.served_writes import Answer, NewRequest, close_dead_served_runs, store_requests
 from penstock.spec.pipeline import Pipeline
 
@@ -225,5 +226,5 @@ def _find_answer(connection: sa.Connection, pipeline: str, key: str) -> Answer |
 
 def _without(request: NewRequest, keys: Collection[str]) -> NewRequest:
     """Return the request without the rows of keys, without the rows of other sources, and without its answer."""
-    left = tuple({**row, "other_rows": row["other_rows"] and "null"} for row in request.rows if row["key"] not in keys)
+    left = tuple({**row, "other_rows": ERASED} for row in request.rows if row["key"] not in keys)
     return replace(request, rows=left, answer=None)

@@ -32,7 +32,7 @@ def erase_served(
             mine = table.c.key.in_(some)
             requests = connection.execute(sa.select(table.c.request_id).where(mine).distinct()).scalars().all()
             counts[table.name] += _count(connection, table, mine)
-            counts.update(_blank_requests(connection, table, requests, dry_run=dry_run))
+            counts.update(_blank_requests(connection, pipeline, table, requests, dry_run=dry_run))
             ids.update(requests)
             if not dry_run:
                 connection.execute(sa.delete(table).where(mine))
@@ -53,7 +53,7 @@ def erase_served_where(
     for table in find_tables(connection, pipeline.name, pipeline.destination):
         found = _find_rows(connection, table, None if source == pipeline.primary else source, column, is_mine)
         requests = {request for _, request, _ in found}
-        counts.update(_blank_requests(connection, table, sorted(requests), dry_run=dry_run))
+        counts.update(_blank_requests(connection, pipeline, table, sorted(requests), dry_run=dry_run))
         ids |= requests
         if source == pipeline.primary:
             counts[table.name] += len(found)
@@ -79,17 +79,21 @@ def _find_rows(
 
 
 def _blank_requests(
-    connection: sa.Connection, table: sa.Table, requests: Sequence[str], *, dry_run: bool
+    connection: sa.Connection, pipeline: Pipeline, table: sa.Table, requests: Sequence[str], *, dry_run: bool
 ) -> Counter[str]:
-    """Remove the answers to requests, and their rows of other sources, which may be of the erased key."""
+    """Remove the answers to requests, and their rows of other sources, which may be of the erased key.
+
+    With `partition_by` the features of a row depend on other rows of its request, so all of these are marked as erased.
+    """
     counts = Counter[str]()
+    brought = table.c.other_rows.is_not(None) if pipeline.partition_by is None else sa.true()
     for some in chunks(requests):
         answers = served_answers.c.request_id.in_(some)
         counts[served_answers.name] += _count(connection, served_answers, answers)
         if not dry_run:
             connection.execute(sa.delete(served_answers).where(answers))
-            brought = (table.c.request_id.in_(some), table.c.other_rows.is_not(None))
-            connection.execute(sa.update(table).where(*brought).values(other_rows=ERASED))
+            mine = table.c.request_id.in_(some)
+            connection.execute(sa.update(table).where(mine, brought).values(other_rows=ERASED))
     return counts
 
 

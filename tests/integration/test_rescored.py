@@ -62,6 +62,10 @@ BROUGHT = RECORDING.replace(
     "left join customers c on c.customer_id = p.payment_id",
 )
 
+GROUPED = RECORDING.replace("amount * 1.5 as amount", "sum(amount) over (partition by country) as amount", 1).replace(
+    "partition_rows:", "partition_by: country\npartition_rows:"
+)
+
 
 def serve_recorded(place: Place, requests: list[dict[str, Any]], masking: MaskingPolicy = NO_MASKING) -> ServedPipeline:
     """Answer requests by a server that records them."""
@@ -156,6 +160,21 @@ def test_rows_that_a_request_brought_are_used_again(tmp_path: Path) -> None:
     found = rescore_rows(place, served)
 
     assert (found.scores, found.features, found.differ, found.moved) == (6, 6, {}, 0)
+
+
+def test_the_rest_of_a_group_is_left_out_after_a_row_was_erased(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=GROUPED)
+    rows = [{**row, "country": "DE"} for row in rows_of_shop(0, 6)]
+    served = serve_recorded(place, [{"rows": rows[:3]}, {"rows": rows[3:]}])
+
+    whole = rescore_rows(place, served)
+    request = ErasureRequest(load_pipeline(place.spec), RowKey({"payment_id": "1"}))
+    erase(place.warehouse, request, NO_MASKING, b"x" * 16)
+    left = rescore_rows(place, served)
+
+    assert (whole.features, whole.differ) == (6, {})
+    assert (left.scores, left.features, left.differ) == (5, 3, {})
+    assert left.left_out == {"rows that the request brought were erased": 2}
 
 
 def test_rows_that_another_spec_has_scored_are_left_out(tmp_path: Path) -> None:
