@@ -33,12 +33,15 @@ def forget_rows(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE.COLUMN=VALUE", help="Instead of a key: log lines and refused rows of a source."),
+        typer.Option(
+            metavar="SOURCE.COLUMN=VALUE",
+            help="Instead of a key: log lines, refused rows and recorded rows of a source.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove the rows of one key from history, quarantine and landed logs, and record it.
+    """Remove the rows of one key from history, quarantine, landed logs and recorded requests, and record it.
 
     Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash
     of the key, never the key.

@@ -124,8 +124,8 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     """Compute and keep the sums of every run for which they are missing or out of date.
 
     They are out of date when labels of the run's rows were added, when its interval has become mature, and when the
-    spec judges otherwise. Intervals whose labels or recorded rows were pruned are left as they are. A run that cannot be measured, for
-    example because its model is gone, holds up no other one.
+    spec judges otherwise. Intervals whose labels or recorded rows were pruned are left as they are. A run that cannot
+    be measured, for example because its model is gone, holds up no other one.
     """
     source = read_label_source(database, question.pipeline.name) if has_ledger(database) else None
     if source is None:
@@ -134,7 +134,9 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     kept = _read_marks(database, question.pipeline.name)
     judged = list_judged_runs(database, question.pipeline.name, recorded=question.now)
     judged = [run for run in judged if not has_lost_labels(run, source) and run.rows_pruned_at is None]
-    steady = {run.run_id for run in judged if _is_steady(database, run, kept.get(run.run_id, _NO_MARK), definition, question)}
+    steady = {
+        run.run_id for run in judged if _is_steady(database, run, kept.get(run.run_id, _NO_MARK), definition, question)
+    }
     stale = [run for run in judged if run.run_id not in steady]
     late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
     touched = _find_touched(database, question, late, kept, source.additions)

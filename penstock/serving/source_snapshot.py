@@ -32,7 +32,7 @@ from penstock.wording import plural
 _SAMPLE_ROWS = 1000
 """Rows that are read first to learn how many bytes a row has."""
 _SLACK = 2
-"""How many times the rows that fit the limit, by the rows read so far, are read next. Those may be wider than others."""
+"""How many times the rows that fit the limit, by the rows read so far, are read next. The others may be narrower."""
 
 
 @dataclass(frozen=True)

@@ -345,4 +345,3 @@ def test_performance_of_recorded_rows_stays_when_they_are_erased_and_pruned(make
 
     assert early[1] == []
     assert (first, again, mature) == ((1, [49]), (0, [49]), (0, [49]))
-

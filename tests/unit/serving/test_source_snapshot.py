@@ -73,7 +73,9 @@ def test_the_limit_of_a_snapshot_counts_all_sources_and_reads_on_where_the_first
 
     assert {name: table.num_rows for name, table in taken.tables.items()} == {"wide": 10_000, "few": 500}
     assert taken.nbytes < 3_500_000
-    with pytest.raises(SnapshotTooLarge, match=r"500 rows of `few` have \d,.* bytes beside 2,.* bytes of other sources"):
+    with pytest.raises(
+        SnapshotTooLarge, match=r"500 rows of `few` have \d,.* bytes beside 2,.* bytes of other sources"
+    ):
         take_snapshot(of_both, connect, NO_MASKING, 3_200_000, START)
     with pytest.raises(SnapshotTooLarge, match="500 rows of `few`"):  # fewer rows than the first ones that are read
         take_snapshot(pipeline(few=few), connect, NO_MASKING, 500_000, START)
