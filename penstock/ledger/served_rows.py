@@ -29,8 +29,8 @@ ENDING = "__served"
 RECORDING, RECORDED = "recording", "recorded"
 """The states of such a run: a process adds rows, or none does."""
 ERASED = "null"
-"""The text of `other_rows` once `penstock forget` has removed them, because they may be of the erased key, or once it has
-removed a row of the same request, on which the features may depend."""
+"""The text of `other_rows` once `penstock forget` has removed them, because they may be of the erased key, or once it
+has removed a row of the same request, on which the features may depend."""
 _AT_ONCE = 500
 
 Status = Literal["scored", "refused", "excluded"]
