@@ -21,8 +21,6 @@ FIRST = (
     "Counts, validations and their sample values, run errors, and Prefect's own history stay."
 )
 
-SPOOLED = "requests in the spool"
-
 
 def add_commands(app: typer.Typer) -> None:
     app.command("forget", epilog="Example: penstock forget card-risk 4711 --dry-run")(forget_rows)
@@ -35,17 +33,19 @@ def forget_rows(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(metavar="SOURCE.COLUMN=VALUE", help="Instead of a key: log lines and refused rows of a source."),
+        typer.Option(
+            metavar="SOURCE.COLUMN=VALUE",
+            help="Instead of a key: log lines, refused rows and recorded rows of a source.",
+        ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count the rows, remove nothing.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Remove the rows of one key from history, quarantine and landed logs, and record it.
+    """Remove the rows of one key from history, quarantine, landed logs and recorded requests, and record it.
 
     Rows of superseded and unfinished runs are removed too, and then at the targets of `deliver`. The record has a hash
     of the key, never the key.
     """
-    from penstock.labels.key_text import possible_keys
     from penstock.ledger.served_spool import open_spool, settle_served_runs
     from penstock.privacy.masking import make_masking, read_private_keys
     from penstock.seals.keys import read_seal_keys
@@ -58,9 +58,7 @@ def forget_rows(
     secret = None if dry_run else read_private_keys(settings, why).current.secret
     warehouse = ledger_connector(settings)(spec.destination.connection)
     spool = open_spool(settings.home)
-    spooled = possible_keys(asked.row_key, masking) if asked.source is None else ()
-    counts = erase(warehouse, asked, masking, None)
-    counts[SPOOLED] = spool.erase(spec.name, spooled, dry_run=True)
+    counts = erase(warehouse, asked, masking, None, spool=spool)
     _print_counts(counts, "would be removed")
     if secret is None:
         return
@@ -69,8 +67,7 @@ def forget_rows(
         typer.confirm(f"Remove these rows of `{spec.name}` permanently?", abort=True)
     open_keys = partial(read_seal_keys, settings, f"rows of `{spec.name}` are sealed")
     settle_served_runs(warehouse, settings.home, spec)  # before: what was erased must not be taken in later
-    counts = erase(warehouse, asked, masking, secret, open_keys)
-    counts[SPOOLED] = spool.erase(spec.name, spooled)
+    counts = erase(warehouse, asked, masking, secret, open_keys, spool)
     _print_counts(counts, "removed")
     deliver_moves(settings, [(warehouse, spec.name)])
 
@@ -105,8 +102,7 @@ def _print_counts(counts: dict[str, int], done: str) -> None:
         return
     table = make_table("table", done, right=(done,))
     for name, rows in counts.items():
-        if rows or name != SPOOLED:
-            table.add_row(name, count(rows))
+        table.add_row(name, count(rows))
     console().print(table)
     if by_hand:
         text = f"{plural(by_hand, 'row')} at targets that `deliver` no longer reaches: to be removed there by hand"

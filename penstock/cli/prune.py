@@ -32,19 +32,28 @@ def prune_pipelines(
 ) -> None:
     """Remove invisible rows, old quarantine and old log lines by each pipeline's `retention`."""
     from penstock.delivery.unread_files import count_unread, remove_unread
-    from penstock.upkeep.prune import count_prune, prune
+    from penstock.ledger.served_spool import open_spool
+    from penstock.upkeep.prune import count_prune, prune, prune_spooled
 
     settings, now = open_settings(), datetime.now(UTC)
-    read_value = value_reader(settings)
+    read_value, spool = value_reader(settings), open_spool(settings.home)
     plans = _plan(pipelines, settings, now)
-    found = tuple(each for database, plan in plans for each in count_prune(database, plan))
+    found = tuple(
+        each
+        for database, plan in plans
+        for each in (*count_prune(database, plan), *prune_spooled(spool, plan, dry_run=True))
+    )
     files = tuple(each for database, plan in plans for each in count_unread(database, plan.pipeline, read_value, now))
     if not as_json:
         _print_found(found, files)
     if (found or any(each.files for each in files)) and not dry_run:
         if not yes:
             typer.confirm(f"Remove {_describe(found, files)} permanently?", abort=True, err=True)
-        found = tuple(each for database, plan in plans for each in prune(database, plan))
+        found = tuple(
+            each
+            for database, plan in plans
+            for each in (*prune(database, plan), *prune_spooled(spool, plan, dry_run=False))
+        )
         files = tuple(
             each for database, plan in plans for each in remove_unread(database, plan.pipeline, read_value, now)
         )

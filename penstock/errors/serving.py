@@ -121,11 +121,14 @@ class SnapshotTooLarge(TerminalError):
     source: str
     rows: int
     held: int
+    others: int
+    """Bytes of the sources that were read before."""
     limit: int
 
     def message(self) -> str:
+        others = f" beside {plural(self.others, 'byte')} of other sources" if self.others else ""
         return (
-            f"`{self.pipeline}`: {plural(self.rows, 'row')} of `{self.source}` have {self.held:,} bytes, and "
+            f"`{self.pipeline}`: {plural(self.rows, 'row')} of `{self.source}` have {self.held:,} bytes{others}, and "
             f"`serve.limit.snapshot` is {self.limit:,}. Select fewer rows or columns in a `query`, or raise the limit."
         )
 

@@ -10,7 +10,9 @@ from penstock.database.connections import Connector, Database
 from penstock.explain.in_source import describe_absence
 from penstock.explain.on_demand import make_reasons
 from penstock.explain.promotions import Promotion, read_promotions
-from penstock.explain.scores import KeyRecord, read_key
+from penstock.explain.scores import OTHER_SCORES, KeyRecord, read_key
+from penstock.labels.key_text import possible_keys
+from penstock.ledger.served_rows import ServedRow, find_served_keys
 from penstock.models.registry import Registry
 from penstock.privacy.masking import MaskingPolicy, make_masking, make_record_masking
 from penstock.privacy.row_key import RowKey
@@ -60,6 +62,7 @@ class Explainer:
         masking = make_masking(self.pipeline, self.settings)
         keys, records = _seal_keys(self.settings), make_record_masking(self.settings)
         record = read_key(self.warehouse, self.pipeline, row_key, masking, records, run_prefix, keys)
+        record = replace(record, served=self._find_served(record.row_key, masking))
         origin, absence = "stored with the run", ""
         if record.lacks_reasons:
             record, origin = self._make(record, masking) if make else (record, "none are stored")
@@ -69,6 +72,10 @@ class Explainer:
             absence = describe_absence(self.pipeline, row_key, self.connect, self.warehouse)
         promotions = read_promotions(self.registry, record.shown.run) if record.shown else ()
         return Explanation(record, promotions, origin, absence)
+
+    def _find_served(self, row_key: RowKey, masking: MaskingPolicy) -> tuple[ServedRow, ...]:
+        keys, pipeline = possible_keys(row_key, masking), self.pipeline
+        return tuple(find_served_keys(self.warehouse, pipeline.name, pipeline.destination, keys, OTHER_SCORES))
 
     def _make(self, record: KeyRecord, masking: MaskingPolicy) -> tuple[KeyRecord, str]:
         """Return the record with reasons that were made now, and where they come from."""

@@ -18,7 +18,7 @@ from penstock.ledger.pointer_moves import MoveRecord, is_live, moves_of
 from penstock.ledger.profiles import read_profiles
 from penstock.ledger.quarantine import QuarantinedRow, refusals_of
 from penstock.ledger.reader import RunRecord, find_run, read_runs, select_runs
-from penstock.ledger.served_rows import ServedRow, find_served_keys
+from penstock.ledger.served_rows import ServedRow
 from penstock.ledger.tables import forgotten, runs, validations
 from penstock.privacy.masking import MaskingPolicy
 from penstock.privacy.row_key import RowKey
@@ -33,7 +33,7 @@ from penstock.upkeep.sealed_rows import judge_row, plain_id
 from penstock.upkeep.stored_rows import HISTORY, REASONS, find_texts, match_key, row_tables
 
 OTHER_SCORES = 20
-"""Most other scores of a key that are shown, the newest first."""
+"""Most other scores of a key, and recorded rows, that are shown, the newest first."""
 
 
 NO_DRIFT = RunDrift((), ())
@@ -85,7 +85,7 @@ class KeyRecord:
     seal: str = ""
     """Whether the row's seal holds. Empty: it has none."""
     served: tuple[ServedRow, ...] = ()
-    """What requests got for the key, as far as it was recorded, the newest first."""
+    """What requests got for the key, as far as it was recorded, the newest first. `read_key` does not read it."""
 
     @property
     def lacks_reasons(self) -> bool:
@@ -131,10 +131,9 @@ def read_key(
     moves = tuple(moves_of(database, shown.run.run_id)) if shown else ()
     keys = possible_keys(row_key, masking)
     known = labels_of(database, pipeline.name, keys)
-    served = tuple(find_served_keys(database, pipeline.name, pipeline.destination, keys)[:OTHER_SCORES])
     drift = measure_run(read_profiles(database, shown.run.champion_run_id or shown.run.run_id)) if shown else NO_DRIFT
     seal = judge_row(database, shown.run, shown.history, row_key, seal_keys) if shown else ""
-    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal, served)
+    return KeyRecord(row_key, shown, others, reasons, notes, refused, moves, gone, known, drift, seal)
 
 
 def _order(score: KeyScore) -> tuple[bool, str, datetime]:

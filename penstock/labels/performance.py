@@ -17,7 +17,7 @@ from penstock.ledger.destinations import SERVED
 from penstock.ledger.label_sources import read_label_source
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.reader import RunRecord, fetch_runs, select_runs, touching
-from penstock.ledger.served_rows import RECORDED
+from penstock.ledger.served_rows import RECORDED, RECORDING, count_scored_rows
 from penstock.ledger.tables import label_sources, performance, runs
 from penstock.monitor.binned_scores import BinnedScores
 from penstock.monitor.class_sums import ClassSums
@@ -81,7 +81,7 @@ def list_judged_runs(
     start: datetime | None = None,
     end: datetime | None = None,
     *,
-    recorded: bool = False,
+    recorded: datetime | None = None,
 ) -> list[RunRecord]:
     """Return the published runs of all variants that have scored rows, the oldest interval first.
 
@@ -89,16 +89,17 @@ def list_judged_runs(
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
-        recorded: Take the runs of recorded requests too, which nobody publishes.
+        recorded: Take the runs of recorded requests too, which nobody publishes: those that no process adds to, or
+            whose interval was over at this time. They stay when their rows are pruned.
     """
     if not has_ledger(database):
         return []
+    which = sa.and_(runs.c.state == "published", runs.c.rows_pruned_at.is_(None))
+    if recorded is not None:
+        over = sa.and_(runs.c.state == RECORDING, runs.c.interval_end <= recorded)
+        which = sa.or_(which, runs.c.state == RECORDED, over)
     query = select_runs().where(
-        runs.c.pipeline == pipeline,
-        sa.not_(runs.c.variant.startswith(SANDBOX)),
-        runs.c.state.in_(("published", RECORDED) if recorded else ("published",)),
-        runs.c.rows_scored > 0,
-        runs.c.rows_pruned_at.is_(None),
+        runs.c.pipeline == pipeline, sa.not_(runs.c.variant.startswith(SANDBOX)), which, runs.c.rows_scored > 0
     )
     return fetch_runs(
         database, touching(query, start, end).order_by(runs.c.interval_start, runs.c.variant, runs.c.run_id)
@@ -123,17 +124,19 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     """Compute and keep the sums of every run for which they are missing or out of date.
 
     They are out of date when labels of the run's rows were added, when its interval has become mature, and when the
-    spec judges otherwise. Intervals whose labels were pruned are left as they are. A run that cannot be measured, for
-    example because its model is gone, holds up no other one.
+    spec judges otherwise. Intervals whose labels or recorded rows were pruned are left as they are. A run that cannot
+    be measured, for example because its model is gone, holds up no other one.
     """
     source = read_label_source(database, question.pipeline.name) if has_ledger(database) else None
     if source is None:
         return Refreshed()
     definition = fingerprint_judgement(question.labels)
     kept = _read_marks(database, question.pipeline.name)
-    judged = list_judged_runs(database, question.pipeline.name, recorded=True)
-    judged = [run for run in judged if not has_lost_labels(run, source)]
-    steady = {run.run_id for run in judged if _is_steady(run, kept.get(run.run_id, _NO_MARK), definition, question)}
+    judged = list_judged_runs(database, question.pipeline.name, recorded=question.now)
+    judged = [run for run in judged if not has_lost_labels(run, source) and run.rows_pruned_at is None]
+    steady = {
+        run.run_id for run in judged if _is_steady(database, run, kept.get(run.run_id, _NO_MARK), definition, question)
+    }
     stale = [run for run in judged if run.run_id not in steady]
     late = [run for run in judged if run.run_id in steady and kept[run.run_id][0] != source.additions]
     touched = _find_touched(database, question, late, kept, source.additions)
@@ -152,10 +155,13 @@ def refresh_performance(database: Database, question: Question) -> Refreshed:
     return Refreshed(computed, len(steady) + computed - len(touched), tuple(unmeasured), no_class)
 
 
-def _is_steady(run: RunRecord, mark: _Mark, definition: str, question: Question) -> bool:
+def _is_steady(database: Database, run: RunRecord, mark: _Mark, definition: str, question: Question) -> bool:
     """Whether the kept sums of a run hold, but for labels that were added since. Recorded rows may come late."""
-    grew = run.variant == SERVED and mark[3] != run.rows_scored
-    return mark[1:3] == (definition, question.is_mature(run)) and not grew
+    if mark[1:3] != (definition, question.is_mature(run)):
+        return False
+    if run.variant != SERVED or mark[3] == run.rows_scored:
+        return True
+    return mark[3] == count_scored_rows(database, run.run_id)  # some were erased
 
 
 def _find_touched(
@@ -238,11 +244,11 @@ def find_pruned(database: Database, judged: Sequence[RunRecord]) -> PrunedLabels
 def measure_as_of(database: Database, judged: Iterable[RunRecord], question: Question) -> list[RunPerformance]:
     """Compute the performance of runs with the labels that were seen until `as_of`. Nothing is kept.
 
-    Intervals that had not ended by then are left out, and those whose labels were pruned.
+    Intervals that had not ended by then are left out, and those whose labels or recorded rows were pruned.
     """
     assert question.as_of is not None
     source = read_label_source(database, question.pipeline.name)
-    over = [run for run in judged if judged_from(run) <= question.as_of]
+    over = [run for run in judged if judged_from(run) <= question.as_of and run.rows_pruned_at is None]
     over = [run for run in over if source is None or not has_lost_labels(run, source)]
     return [RunPerformance(run, question.is_mature(run), sum_run(database, run, question)) for run in over]
 

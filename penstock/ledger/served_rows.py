@@ -29,7 +29,8 @@ ENDING = "__served"
 RECORDING, RECORDED = "recording", "recorded"
 """The states of such a run: a process adds rows, or none does."""
 ERASED = "null"
-"""The text of `other_rows` once `penstock forget` has removed them, because they may be of the erased key."""
+"""The text of `other_rows` once `penstock forget` has removed them, because they may be of the erased key, or once it
+has removed a row of the same request, on which the features may depend."""
 _AT_ONCE = 500
 
 Status = Literal["scored", "refused", "excluded"]
@@ -245,6 +246,14 @@ def find_served_run(database: Database, run_id: str) -> ServedRun:
         return _read_run(connection.execute(_select_runs().where(runs.c.run_id == run_id)).mappings().one())
 
 
+def count_scored_rows(database: Database, run_id: str) -> int:
+    """Return how many rows with a score a run of the variant `served` has now."""
+    table = find_served_run(database, run_id).table
+    mine = (table.c.run_id == run_id, table.c.status == "scored")
+    with database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(*mine)).scalar_one())
+
+
 def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> Iterator[ServedRows]:
     """Yield the recorded rows of a run in the order of their requests' IDs, whole requests at a time.
 
@@ -266,24 +275,27 @@ def read_served_rows(database: Database, run: ServedRun, rows: int = 5_000) -> I
 
 
 def find_served_keys(
-    database: Database, pipeline: str, destination: Destination, keys: Collection[str]
+    database: Database, pipeline: str, destination: Destination, keys: Collection[str], most: int
 ) -> list[ServedRow]:
-    """Return the recorded rows of keys, the newest first.
+    """Return the newest recorded rows of keys, the newest first. A key may have very many.
 
     Args:
         keys: the texts that a key may have, see `labels.key_text.possible_keys`.
+        most: Most rows.
     """
     if not has_ledger(database):
         return []
     found: list[ServedRow] = []
+    of_pipeline = sa.select(runs.c.run_id).where(runs.c.pipeline == pipeline, runs.c.variant == SERVED)
     with database.reading() as connection:
         for table in find_tables(connection, pipeline, destination):
-            rows = connection.execute(sa.select(table).where(table.c.key.in_(list(keys)))).mappings().all()
-            ids = sorted({row["run_id"] for row in rows})
-            mine = _select_runs().where(runs.c.run_id.in_(ids), runs.c.pipeline == pipeline)
-            known = {run.run_id: run for run in map(_read_run, connection.execute(mine).mappings())}
-            found += [_read_row(known[row["run_id"]], row) for row in rows if row["run_id"] in known]
-    return sorted(found, key=lambda row: (row.recorded_at, row.request_id, row.seq), reverse=True)
+            mine = sa.select(table).where(table.c.key.in_(list(keys)), table.c.run_id.in_(of_pipeline))
+            newest = mine.order_by(table.c.recorded_at.desc(), table.c.request_id.desc(), table.c.seq.desc())
+            rows = connection.execute(newest.limit(most)).mappings().all()
+            theirs = _select_runs().where(runs.c.run_id.in_({row["run_id"] for row in rows}))
+            known = {run.run_id: run for run in map(_read_run, connection.execute(theirs).mappings())}
+            found += [_read_row(known[row["run_id"]], row) for row in rows]
+    return sorted(found, key=lambda row: (row.recorded_at, row.request_id, row.seq), reverse=True)[:most]
 
 
 _OF_RUN = (

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from penstock.database.connections import Database, open_local_file
 from penstock.database.types import UtcDateTime
 from penstock.errors import QueryFailed
+from penstock.ledger.served_rows import ERASED
 from penstock.ledger.served_writes import Answer, NewRequest, close_dead_served_runs, store_requests
 from penstock.spec.pipeline import Pipeline
 
@@ -134,19 +135,25 @@ class Spool:
             with self.database.writing() as connection:
                 connection.execute(sa.update(_spooled).where(*refused).values(problem=None))
 
-    def erase(self, pipeline: str, keys: Collection[str], *, dry_run: bool = False) -> int:
+    def erase(
+        self, pipeline: str, keys: Collection[str], requests: Collection[str] = (), *, dry_run: bool = False
+    ) -> int:
         """Remove the rows of keys, and the answers to requests that had one of them. Return how many requests.
 
         Args:
             keys: the texts that a key may have.
+            requests: the IDs of requests that are in the warehouse, with erased rows. They are removed whole.
         """
-        mine = self._find_keys(pipeline, keys)
+        gone = set(requests)
+        mine = self._find(pipeline, keys, gone)
         if dry_run or not mine:
             return len(mine)
         with self.database.writing() as connection:
             for request_id in mine:
                 which = _spooled.c.request_id == request_id
-                text = connection.execute(sa.select(_spooled.c.request).where(which)).scalar()
+                text = None
+                if request_id not in gone:
+                    text = connection.execute(sa.select(_spooled.c.request).where(which)).scalar()
                 left = text and _without(text, keys)
                 if left:
                     connection.execute(sa.update(_spooled).where(which).values(**_as_row(left)))
@@ -154,12 +161,17 @@ class Spool:
                     connection.execute(sa.delete(_spooled).where(which))
         return len(mine)
 
-    def prune(self, pipeline: str, before: datetime) -> int:
-        """Remove answers, and refused requests, that were recorded before a time. Return how many."""
+    def prune(self, pipeline: str, before: datetime, *, dry_run: bool = False) -> int:
+        """Remove answers, and refused requests, that were recorded before a time. Return how many.
+
+        A dry run only counts.
+        """
         if not self._exists:
             return 0
         kept = sa.or_(_spooled.c.request.is_(None), _spooled.c.problem.is_not(None))
         old = (_spooled.c.pipeline == pipeline, _spooled.c.recorded_at < before, kept)
+        if dry_run:
+            return self._count(*old)
         with self.database.writing() as connection:
             return int(connection.execute(sa.delete(_spooled).where(*old)).rowcount)
 
@@ -188,13 +200,14 @@ class Spool:
             query = sa.select(sa.func.count()).select_from(_spooled).where(*which)
             return int(connection.execute(query).scalar_one())
 
-    def _find_keys(self, pipeline: str, keys: Collection[str]) -> list[str]:
-        """Return the IDs of the requests that have rows of keys."""
+    def _find(self, pipeline: str, keys: Collection[str], requests: Collection[str]) -> list[str]:
+        """Return the IDs of the requests that have rows of keys, and of those of `requests` that are here."""
         if not self._exists:
             return []
         with self.database.reading() as connection:
             query = sa.select(_spooled.c.request_id, _spooled.c["keys"]).where(_spooled.c.pipeline == pipeline)
-            return [request_id for request_id, own in connection.execute(query) if set(json.loads(own)) & set(keys)]
+            found = connection.execute(query).all()
+        return [each for each, own in found if each in requests or set(json.loads(own)) & set(keys)]
 
     def _read_page(self, pipeline: str, most: int, until: datetime | None) -> list[sa.RowMapping]:
         """Return requests that wait, the oldest first, as many as are moved at once."""
@@ -328,5 +341,5 @@ def _without(text: str, keys: Collection[str]) -> NewRequest | None:
         request = NewRequest.read(text)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
-    left = tuple({**row, "other_rows": row["other_rows"] and "null"} for row in request.rows if row["key"] not in keys)
+    left = tuple({**row, "other_rows": ERASED} for row in request.rows if row["key"] not in keys)
     return replace(request, rows=left, answer=None) if left else None

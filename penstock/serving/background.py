@@ -11,7 +11,7 @@ logger = logging.getLogger(__name__)
 
 _OPENING_SECONDS = 30.0
 """How long a process may open its models before it takes requests. Those that come before wait, or go to others."""
-_SNAPSHOT_AGAIN = 10.0
+SNAPSHOT_AGAIN = 10.0
 """Seconds until a snapshot that could not be taken is tried again."""
 
 
@@ -73,4 +73,4 @@ async def _refresh_snapshot(served: ServedPipeline, look: asyncio.Event) -> None
         if served.scorer is None:
             look.set()
         refresh = served.limits.refresh.total_seconds()
-        await asyncio.sleep(refresh if taken else min(refresh, _SNAPSHOT_AGAIN))
+        await asyncio.sleep(refresh if taken else min(refresh, SNAPSHOT_AGAIN))

@@ -20,8 +20,7 @@ from penstock.privacy.masking import MaskingPolicy
 from penstock.run_types import Pins
 from penstock.serving.scored_request import ScoredRequest
 from penstock.spec.pipeline import Pipeline
-
-FEATURES, OUTPUTS = "features", "outputs"
+from penstock.spec.stages import FEATURES, OUTPUTS
 
 
 @dataclass

@@ -32,8 +32,7 @@ from penstock.wording import plural
 _SAMPLE_ROWS = 1000
 """Rows that are read first to learn how many bytes a row has."""
 _SLACK = 2
-"""How many times the rows that fit the limit by the sample are read at most. Rows of the sample may be wider than
-others."""
+"""How many times the rows that fit the limit, by the rows read so far, are read next. The others may be narrower."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def take_snapshot(
     """Read and judge the secondary sources as a run does that scores the interval of now.
 
     Args:
-        most_bytes: most bytes of the rows that are held.
+        most_bytes: most bytes of the rows that are read, over all sources, in the columns that are held.
 
     Raises:
         Halted: a source breaks its contract, or fails a critical expectation.
@@ -103,25 +102,28 @@ def interval_of(pipeline: Pipeline, now: datetime) -> DataInterval | None:
     return DataInterval(grid.align_down(moment), grid.next(moment), pipeline.timezone)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Reading:
-    """Reads sources up to a limit, so that a table which is too large is not read whole first."""
+    """Reads sources up to a limit over all of them, so that a table which is too large is not read whole first."""
 
     pipeline: Pipeline
     interval: DataInterval | None
     most_bytes: int
+    _held: int = 0
+    """Bytes of the sources that were read."""
 
     def read(self, name: str, reader: SourceReader) -> pa.Table:
-        sample = reader.read(self.interval, limit=_SAMPLE_ROWS)
-        if sample.num_rows < _SAMPLE_ROWS:
-            return sample
-        width = max(_keep_used(self.pipeline, name, sample).nbytes / sample.num_rows, 1.0)
-        most_rows = max(math.ceil(_SLACK * self.most_bytes / width), _SAMPLE_ROWS + 1)
-        table = reader.read(self.interval, limit=most_rows)
-        held = _keep_used(self.pipeline, name, table).nbytes
-        if held > self.most_bytes or table.num_rows == most_rows:
-            raise SnapshotTooLarge(self.pipeline.name, name, table.num_rows, held, self.most_bytes)
-        return table
+        most_rows, left = _SAMPLE_ROWS, self.most_bytes - self._held
+        while True:
+            table = reader.read(self.interval, limit=most_rows)
+            held = _keep_used(self.pipeline, name, table).nbytes
+            if held > left:
+                raise SnapshotTooLarge(self.pipeline.name, name, table.num_rows, held, self._held, self.most_bytes)
+            if table.num_rows < most_rows:
+                self._held += held
+                return table
+            width = max(held / table.num_rows, 1.0)
+            most_rows = max(math.ceil(_SLACK * left / width), 2 * most_rows)
 
 
 def _judge(

@@ -20,7 +20,7 @@ from penstock.spec.parts import (
 from penstock.spec.pipeline_fields import Destination, PipelineFields
 from penstock.spec.reasons import Reasons
 from penstock.spec.sources import FilesSource, LogSource, Source, SqlSource
-from penstock.spec.stages import FEATURES, MODEL, SCORES
+from penstock.spec.stages import FEATURES, MODEL, OUTPUTS, SCORES
 from penstock.spec.steps import (
     ScoreStep,
     check_columns,
@@ -45,6 +45,8 @@ class Pipeline(PipelineFields):
         taken = {FEATURES, SCORES, MODEL} & set(value)
         if taken:
             raise ValueError(f"a source cannot be named `{taken.pop()}`; that name is a stage")
+        if OUTPUTS in value:
+            raise ValueError(f"a source cannot be named `{OUTPUTS}`; recorded rows have their scores under that name")
         primary = next(iter(value.values()))
         if not primary.key:
             raise ValueError(

@@ -20,22 +20,23 @@ PAGE = 5_000
 
 def erase_served(
     connection: sa.Connection, pipeline: Pipeline, row_key: RowKey, masking: MaskingPolicy, *, dry_run: bool
-) -> Counter[str]:
+) -> tuple[Counter[str], set[str]]:
     """Remove the recorded rows of a key, the answers that had one, and the other sources' rows of these requests.
 
     Returns:
-        The number of rows by table. A dry run only counts.
+        The number of rows by table, and the IDs of the requests. A dry run only finds them.
     """
-    counts = Counter[str]()
+    counts, ids = Counter[str](), set[str]()
     for table in find_tables(connection, pipeline.name, pipeline.destination):
         for some in chunks(possible_keys(row_key, masking)):
             mine = table.c.key.in_(some)
             requests = connection.execute(sa.select(table.c.request_id).where(mine).distinct()).scalars().all()
             counts[table.name] += _count(connection, table, mine)
-            counts.update(_blank_requests(connection, table, requests, dry_run=dry_run))
+            counts.update(_blank_requests(connection, pipeline, table, requests, dry_run=dry_run))
+            ids.update(requests)
             if not dry_run:
                 connection.execute(sa.delete(table).where(mine))
-    return counts
+    return counts, ids
 
 
 def erase_served_where(
@@ -46,18 +47,20 @@ def erase_served_where(
     is_mine: Callable[[Any], bool],
     *,
     dry_run: bool,
-) -> Counter[str]:
+) -> tuple[Counter[str], set[str]]:
     """Remove what was recorded of a source's rows where a column has a value, as `erase_served` does."""
-    counts = Counter[str]()
+    counts, ids = Counter[str](), set[str]()
     for table in find_tables(connection, pipeline.name, pipeline.destination):
         found = _find_rows(connection, table, None if source == pipeline.primary else source, column, is_mine)
-        counts.update(_blank_requests(connection, table, sorted({request for _, request, _ in found}), dry_run=dry_run))
+        requests = {request for _, request, _ in found}
+        counts.update(_blank_requests(connection, pipeline, table, sorted(requests), dry_run=dry_run))
+        ids |= requests
         if source == pipeline.primary:
             counts[table.name] += len(found)
             for place in () if dry_run else found:
                 same = (key == value for key, value in zip(table.primary_key.columns, place, strict=True))
                 connection.execute(sa.delete(table).where(*same))
-    return counts
+    return counts, ids
 
 
 def _find_rows(
@@ -76,17 +79,21 @@ def _find_rows(
 
 
 def _blank_requests(
-    connection: sa.Connection, table: sa.Table, requests: Sequence[str], *, dry_run: bool
+    connection: sa.Connection, pipeline: Pipeline, table: sa.Table, requests: Sequence[str], *, dry_run: bool
 ) -> Counter[str]:
-    """Remove the answers to requests, and their rows of other sources, which may be of the erased key."""
+    """Remove the answers to requests, and their rows of other sources, which may be of the erased key.
+
+    With `partition_by` the features of a row depend on other rows of its request, so all of these are marked as erased.
+    """
     counts = Counter[str]()
+    brought = table.c.other_rows.is_not(None) if pipeline.partition_by is None else sa.true()
     for some in chunks(requests):
         answers = served_answers.c.request_id.in_(some)
         counts[served_answers.name] += _count(connection, served_answers, answers)
         if not dry_run:
             connection.execute(sa.delete(served_answers).where(answers))
-            brought = (table.c.request_id.in_(some), table.c.other_rows.is_not(None))
-            connection.execute(sa.update(table).where(*brought).values(other_rows=ERASED))
+            mine = table.c.request_id.in_(some)
+            connection.execute(sa.update(table).where(mine, brought).values(other_rows=ERASED))
     return counts
 
 

@@ -23,6 +23,7 @@ from penstock.labels.key_text import possible_keys
 from penstock.labels.stored import chunks
 from penstock.ledger.migrations import has_ledger
 from penstock.ledger.schema_contracts import TEXT, contract_of
+from penstock.ledger.served_spool import Spool
 from penstock.ledger.tables import delivered_keys, forgotten, labels, log_lines, partitions, quarantine, releases, runs
 from penstock.privacy.key_forms import TypedValue
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
@@ -41,6 +42,9 @@ from penstock.upkeep.stored_rows import find_texts, match_key, row_tables, with_
 PAGE = 20_000
 BY_HAND = "at former targets"
 """Counts rows at targets of `deliver` that nothing can be sent to: people must remove them there."""
+
+SPOOLED = "requests in the spool"
+"""Counts requests of which something was erased in the spool of this machine."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,9 @@ class _Work:
     dry_run: bool
     open_seal_keys: OpenKeys
     counts: Counter[str] = field(default_factory=Counter)
+    served_keys: set[str] = field(default_factory=set)
+    """The texts that the erased keys may have, and below the requests with erased rows: for the spool."""
+    served_requests: set[str] = field(default_factory=set)
 
     def delete(self, name: str, table: sa.Table | sa.TableClause, *which: sa.ColumnElement[bool]) -> None:
         counted = sa.select(sa.func.count()).select_from(table).where(*which)
@@ -94,6 +101,7 @@ def erase(
     masking: MaskingPolicy,
     secret: bytes | None,
     open_seal_keys: OpenKeys = _have_no_keys,
+    spool: Spool | None = None,
 ) -> dict[str, int]:
     """Erase rows in one transaction. Return the number of rows by table.
 
@@ -103,6 +111,8 @@ def erase(
     Args:
         secret: the secret for hashing the key in the record; None: only count.
         open_seal_keys: reads the keys of seals, if a row is sealed.
+        spool: requests on this machine, which are erased too; None: there are none. What waits there should be taken in
+            first.
 
     Raises:
         SettingsError: a value is not of its column's type, or a row is sealed and no key is set.
@@ -119,6 +129,8 @@ def erase(
             _erase_key(work, asked.pipeline, asked.row_key, masking)
         else:
             _erase_where(work, asked.pipeline, asked.source, asked.row_key, masking)
+        if spool is not None:  # before the commit: only the rows in the warehouse name their requests
+            _erase_spooled(work, asked.pipeline, spool)
         if secret is not None:
             _record(database, work, asked, secret)
     return dict(work.counts)
@@ -143,13 +155,15 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         work.delete(table.name, table, *mine)
     is_mine = row_key.matcher(masking)
     for refused in (quarantine, releases):
-        keys = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
-        theirs = [k for k in work.connection.execute(keys).scalars() if is_mine(json.loads(k))]
+        kept = sa.select(refused.c.key).where(refused.c.pipeline == pipeline.name).distinct()
+        theirs = [k for k in work.connection.execute(kept).scalars() if is_mine(json.loads(k))]
         for key in theirs:
             work.delete(refused.name, refused, refused.c.pipeline == pipeline.name, refused.c.key == key)
-    for some in chunks(possible_keys(row_key, masking)):
+    keys = possible_keys(row_key, masking)
+    work.served_keys.update(keys)
+    for some in chunks(keys):
         work.delete(labels.name, labels, labels.c.pipeline == pipeline.name, labels.c.key.in_(some))
-    work.counts.update(erase_served(work.connection, pipeline, row_key, masking, dry_run=work.dry_run))
+    _count_served(work, *erase_served(work.connection, pipeline, row_key, masking, dry_run=work.dry_run))
     if delivered := count_delivered(work.connection, pipeline, row_key, masking):
         work.counts[delivered_keys.name] += delivered
     if unreachable := count_unreachable(work.connection, pipeline, row_key, masking):
@@ -158,6 +172,16 @@ def _erase_key(work: _Work, pipeline: Pipeline, row_key: RowKey, masking: Maskin
         erase_delivered(work.connection, pipeline, row_key, masking, work.now)
     _erase_refused_lines(work, pipeline, pipeline.primary, [row_key.typed(column) for column in row_key.values])
     _forget_extremes(work, pipeline, row_key)
+
+
+def _erase_spooled(work: _Work, pipeline: Pipeline, spool: Spool) -> None:
+    if number := spool.erase(pipeline.name, work.served_keys, work.served_requests, dry_run=work.dry_run):
+        work.counts[SPOOLED] += number
+
+
+def _count_served(work: _Work, counts: Counter[str], requests: set[str]) -> None:
+    work.counts.update(counts)
+    work.served_requests |= requests
 
 
 def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, masking: MaskingPolicy) -> None:
@@ -171,7 +195,7 @@ def _erase_where(work: _Work, pipeline: Pipeline, name: str, row_key: RowKey, ma
         if is_mine(json.loads(row).get(column)):
             work.delete(quarantine.name, quarantine, *(c == v for c, v in zip(places, place, strict=True)))
     _erase_refused_lines(work, pipeline, name, [typed])
-    work.counts.update(erase_served_where(work.connection, pipeline, name, column, is_mine, dry_run=work.dry_run))
+    _count_served(work, *erase_served_where(work.connection, pipeline, name, column, is_mine, dry_run=work.dry_run))
     source = pipeline.sources[name]
     if isinstance(source, LogSource):
         for key in _forget_lines(work, pipeline, name, source, column, typed):

@@ -23,6 +23,7 @@ from penstock.ledger.destinations import lock_run, split_name
 from penstock.ledger.label_sources import move_labels_pruned
 from penstock.ledger.log_retention import move_cutoff
 from penstock.ledger.migrations import has_ledger
+from penstock.ledger.served_spool import Spool
 from penstock.ledger.tables import (
     deliveries,
     delivery_batches,
@@ -191,6 +192,13 @@ def prune(database: Database, plan: Prune, batch_rows: int = BATCH_ROWS) -> tupl
             for table, where in _line_tables(plan.pipeline.name, each.of, cutoff):
                 _delete(database, table, where, batch_rows)
     return counted
+
+
+def prune_spooled(spool: Spool, plan: Prune, *, dry_run: bool) -> tuple[Pruned, ...]:
+    """Remove the old answers in the spool of this machine and return their count. A dry run only counts them."""
+    before, name = plan.served_before, plan.pipeline.name
+    number = 0 if before is None else spool.prune(name, before, dry_run=dry_run)
+    return (Pruned(name, "answers", "the spool", number),) if number else ()
 
 
 def needed_from(pipeline: Pipeline, coverage: Coverage, running: datetime | None, now: datetime) -> datetime:

@@ -16,6 +16,7 @@ from penstock.ledger.reader import RunRecord, find_run
 from penstock.models.registry import Registry
 from penstock.privacy.masking import make_masking
 from penstock.run.partition_options import PartitionOptions
+from penstock.serving.background import SNAPSHOT_AGAIN
 from penstock.serving.released import release_files, released
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.settings import Settings
@@ -52,6 +53,8 @@ class WebContext:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     served: dict[str, ServedPipeline] = field(default_factory=dict, init=False, repr=False)
     """By name: pipelines whose models are open, because a row of them was tried."""
+    _snapshot_failures: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    """By name: when the rows of the other sources could not be read. Monotonic seconds."""
     _parsed: ParsedFiles = field(default_factory=ParsedFiles, init=False, repr=False)
     _locks: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
     _serving: dict[str, Lock] = field(default_factory=dict, init=False, repr=False)
@@ -132,6 +135,7 @@ class WebContext:
                 options = PartitionOptions(make_masking(pipeline, self.settings), self.settings.statement_seconds)
                 served = ServedPipeline(pipeline, self.connect, self.registry, options)
                 self.served[pipeline.name] = served
+                self._snapshot_failures.pop(pipeline.name, None)
             if served.scorer is None:
                 self._take_first_models(served)
             else:
@@ -149,11 +153,16 @@ class WebContext:
             served.take_models()
 
     def _take_due_snapshot(self, served: ServedPipeline) -> None:
-        """Read the rows of the other sources, if the pipeline holds them and they are older than its `refresh`."""
-        snapshot = served.snapshot
+        """Read the rows of the other sources, if the pipeline holds them and they are older than its `refresh`.
+
+        This is not tried again at once if it fails, for a page asks with each letter that one types.
+        """
+        snapshot, failed = served.snapshot, self._snapshot_failures.get(served.name)
         age = None if snapshot is None else snapshot.age(self.now())
-        if served.pipeline.holds_snapshot and (age is None or age >= served.limits.refresh.total_seconds()):
-            served.take_snapshot(self.now)
+        is_due = age is None or age >= served.limits.refresh.total_seconds()
+        waits = failed is not None and time.monotonic() - failed < SNAPSHOT_AGAIN
+        if served.pipeline.holds_snapshot and is_due and not waits and not served.take_snapshot(self.now):
+            self._snapshot_failures[served.name] = time.monotonic()
 
     @contextmanager
     def open_sources(self) -> Iterator[Connector]:

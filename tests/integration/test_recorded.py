@@ -29,9 +29,9 @@ from penstock.serving.recorded_request import RecordedRequests
 from penstock.serving.recorder import Recorder
 from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.spec.yaml_file import load_pipeline
-from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.erasure import SPOOLED, ErasureRequest, erase
 from penstock.upkeep.key_counts import count_keys
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import plan_prune, prune, prune_spooled
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS
@@ -174,7 +174,7 @@ def test_rows_come_back_as_they_were_scored(place: Place) -> None:
     assert again.outputs.equals(rows.outputs)
     assert again.features.equals(rows.features)
     assert (run.keeps_rows, run.keeps_features) == (True, True)
-    assert find_served_keys(place.warehouse, "card-risk", served.pipeline.destination, ['{"payment_id": "4"}'])
+    assert find_served_keys(place.warehouse, "card-risk", served.pipeline.destination, ['{"payment_id": "4"}'], 9)
 
 
 def test_private_columns_are_hashed_and_named(place: Place) -> None:
@@ -222,6 +222,27 @@ def test_forget_reaches_requests_in_the_spool(place: Place) -> None:
     assert spool_of(place).erase("card-risk", ['{"payment_id": "4"}']) == 1
     assert b"99.25" in (place.folder / "home" / "served.db").read_bytes()
     assert [row.key for row in recorded_rows(place)] == [f'{{"payment_id": "{n}"}}' for n in (1, 2, 3)]
+
+
+def test_forget_and_prune_reach_answers_that_are_kept_in_the_spool(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, "sqlite", RECORDING)
+    served = served_with_recorder(place)
+    served.recorder.connect = replace(served.connect, open=lambda _: unreachable())
+    with client_of(served) as client:
+        for row in (ROWS[0], ROWS[3]):
+            client.post(SCORE, json={"rows": [row]}, headers={"idempotency-key": f"one of {row['country']}"})
+    kept = {row.primary_row["country"]: row.request_id for row in recorded_rows(place)}
+    pipeline, spool = load_pipeline(place.spec), spool_of(place)
+    asked = ErasureRequest(pipeline, RowKey({"country": "IT"}), "payments")
+    assert sorted(kept) == ["DE", "IT"]
+
+    told = [erase(place.warehouse, asked, NO_MASKING, secret, spool=spool)[SPOOLED] for secret in (None, b"x" * 16)]
+    plan = plan_prune(place.warehouse, pipeline, datetime.now(UTC) + timedelta(days=31))
+
+    assert told == [1, 1]
+    counted, removed, again = (prune_spooled(spool, plan, dry_run=dry_run) for dry_run in (True, False, True))
+    assert (counted, again) == (removed, ())
+    assert [each.rows for each in removed] == [1]
 
 
 def test_prune_removes_rows_beyond_their_retention_and_keeps_the_run(place: Place) -> None:

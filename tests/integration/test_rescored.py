@@ -15,12 +15,14 @@ from penstock.deployments.deploy.definition import define_pipeline
 from penstock.errors import ServedDiffers
 from penstock.explain.as_object import explanation_object
 from penstock.explain.one_score import Explainer
+from penstock.explain.scores import read_key
 from penstock.explain.sections import build_sections
 from penstock.labels.performance import add_up, list_judged_runs, read_performance, refresh_performance
 from penstock.ledger.profiles import newest_profiled, read_profiles
 from penstock.ledger.reader import validations_of
-from penstock.ledger.served_rows import served_table
+from penstock.ledger.served_rows import find_served_keys, served_table
 from penstock.ledger.served_spool import open_spool, settle_served_runs
+from penstock.ledger.tables import runs
 from penstock.privacy.masking import NO_MASKING, MaskingPolicy
 from penstock.privacy.row_key import RowKey
 from penstock.report.card import run_card, write_sections
@@ -32,6 +34,8 @@ from penstock.serving.rescored import RescoredRows, rescore
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.upkeep.erasure import ErasureRequest, erase
+from penstock.upkeep.prune import plan_prune, prune
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import SETTINGS
 from tests.integration.test_labels import LATER, Shop, guess_labels, make_shop
@@ -56,6 +60,10 @@ BROUGHT = RECORDING.replace(
     "select payment_id, amount * 1.5 as amount, items, country, first, country || '!' as shout from payments",
     "select p.payment_id, p.amount * coalesce(c.factor, 1.0) as amount, p.items, p.country, p.first from payments p "
     "left join customers c on c.customer_id = p.payment_id",
+)
+
+GROUPED = RECORDING.replace("amount * 1.5 as amount", "sum(amount) over (partition by country) as amount", 1).replace(
+    "partition_rows:", "partition_by: country\npartition_rows:"
 )
 
 
@@ -152,6 +160,21 @@ def test_rows_that_a_request_brought_are_used_again(tmp_path: Path) -> None:
     found = rescore_rows(place, served)
 
     assert (found.scores, found.features, found.differ, found.moved) == (6, 6, {}, 0)
+
+
+def test_the_rest_of_a_group_is_left_out_after_a_row_was_erased(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=GROUPED)
+    rows = [{**row, "country": "DE"} for row in rows_of_shop(0, 6)]
+    served = serve_recorded(place, [{"rows": rows[:3]}, {"rows": rows[3:]}])
+
+    whole = rescore_rows(place, served)
+    request = ErasureRequest(load_pipeline(place.spec), RowKey({"payment_id": "1"}))
+    erase(place.warehouse, request, NO_MASKING, b"x" * 16)
+    left = rescore_rows(place, served)
+
+    assert (whole.features, whole.differ) == (6, {})
+    assert (left.scores, left.features, left.differ) == (5, 3, {})
+    assert left.left_out == {"rows that the request brought were erased": 2}
 
 
 def test_rows_that_another_spec_has_scored_are_left_out(tmp_path: Path) -> None:
@@ -256,6 +279,24 @@ def test_what_was_served_for_a_key_is_found(tmp_path: Path) -> None:
     assert scored.record.served[0].request_id in shown
 
 
+def test_only_the_newest_rows_of_a_key_are_read(tmp_path: Path) -> None:
+    place = make_served_place(tmp_path, spec=RECORDING)
+    serve_recorded(place, [{"rows": ROWS[:1]} for _ in range(4)])
+    pipeline, keys = load_pipeline(place.spec), ['{"payment_id": "1"}']
+    settle_served_runs(place.warehouse, place.folder, pipeline)
+    every = find_served_keys(place.warehouse, pipeline.name, pipeline.destination, keys, 9)
+
+    read: list[int] = []
+    sa.event.listen(place.warehouse.engine, "after_cursor_execute", lambda *of: read.append("LIMIT" in of[2]))
+    newest = find_served_keys(place.warehouse, pipeline.name, pipeline.destination, keys, 2)
+    shown = read_key(place.warehouse, pipeline, RowKey({"payment_id": "1"}), NO_MASKING, None)
+
+    assert len(every) == 4
+    assert newest == every[:2]
+    assert sum(read) == 1  # the database leaves the other rows out
+    assert shown.served == ()
+
+
 def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
     shop = make_shop(spec=SPEC + "serve: {record: before_answer}\n")
     scores = shop.scores()
@@ -269,7 +310,7 @@ def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
     shop.collect(LATER + timedelta(days=1))
     second = refresh_performance(shop.warehouse, shop.question())
 
-    judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk", recorded=True))
+    judged = read_performance(shop.warehouse, list_judged_runs(shop.warehouse, "card-risk", recorded=LATER))
     live, served = add_up(judged)
 
     assert (first.runs, second.runs) == (4, 3)  # the run of its day, and those of the requests
@@ -279,3 +320,28 @@ def test_labels_join_recorded_rows(make_shop: Callable[..., Shop]) -> None:
     brier = float(np.mean([(scores[key] - labels[key]) ** 2 for key in counted]))
     assert dict(served.rows.sums.metrics())["brier"].value == pytest.approx(brier)
     assert {run.variant for run in list_judged_runs(shop.warehouse, "card-risk")} == {"live"}
+
+
+def test_performance_of_recorded_rows_stays_when_they_are_erased_and_pruned(make_shop: Callable[..., Shop]) -> None:
+    shop = make_shop(spec=SPEC + "serve: {record: before_answer}\n")
+    now = datetime.now(UTC)
+    serve_recorded(shop.place, [{"rows": rows_of_shop(0, 50)}])
+    shop.report([(key, key % 2, now) for key in range(1, 51)])
+    erase(shop.warehouse, ErasureRequest(shop.pipeline, RowKey({"payment_id": "2"})), NO_MASKING, b"x" * 16)
+    with shop.warehouse.writing() as connection:  # its process lives, and no request comes any more
+        connection.execute(sa.update(runs).where(runs.c.variant == "served").values(state="recording"))
+    shop.collect(now + timedelta(days=1))
+
+    def refresh(days: int) -> tuple[int, list[int]]:
+        question = shop.question(now + timedelta(days=days))
+        computed = refresh_performance(shop.warehouse, question).runs
+        judged = list_judged_runs(shop.warehouse, "card-risk", recorded=question.now)
+        found = [each.all_rows for each in read_performance(shop.warehouse, judged) if each.run.variant == "served"]
+        return computed, [sums.scored for sums in found]
+
+    early, [first, again] = refresh(-2), [refresh(2) for _ in range(2)]
+    prune(shop.warehouse, plan_prune(shop.warehouse, shop.pipeline, now + timedelta(days=31)))
+    mature = refresh(60)
+
+    assert early[1] == []
+    assert (first, again, mature) == ((1, [49]), (0, [49]), (0, [49]))

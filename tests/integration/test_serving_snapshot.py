@@ -11,10 +11,13 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
+from penstock.access.token_file import TokenFile
 from penstock.cli.check.pipeline import check_pipeline
+from penstock.cli.opening import connector
 from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
+from penstock.web.context import WebContext
 from tests.driver import SETTINGS
 from tests.integration.test_serving import make_served_place
 from tests.served import client_of, serve_pipeline
@@ -205,6 +208,24 @@ def test_a_critical_expectation_and_a_limit_stop_a_snapshot(place: Place) -> Non
             answer = client.post(PATH, json={"rows": rows_of_shop(0, 1)})
         assert answer.status_code == 503
         assert problem in answer.json()["error"]["what"]
+
+
+def test_a_page_waits_before_it_reads_a_failing_snapshot_again(place: Place) -> None:
+    pipeline = load_pipeline(place.spec)
+    assert pipeline.serve is not None
+    small = pipeline.serve.model_copy(update={"limit": pipeline.serve.limit.model_copy(update={"snapshot": 20_000})})
+    urls = {"shop": f"sqlite:///{place.folder}/shop.db", "warehouse": f"sqlite:///{place.folder}/warehouse.db"}
+    connections = {name: SecretStr(url) for name, url in urls.items()}
+    settings = SETTINGS.model_copy(update={"connections": connections, "home": place.folder})
+    tokens = TokenFile(place.folder / "tokens.toml")
+    context = WebContext(settings, connector(settings), place.registry, tokens, False, ("localhost",), b"key")
+
+    served = context.serve(pipeline.model_copy(update={"serve": small}))
+    first, served.snapshot_problem = served.snapshot_problem, "not tried again"
+    again = context.serve(pipeline.model_copy(update={"serve": small})).snapshot_problem
+
+    assert "`serve.limit.snapshot` is 20,000" in first
+    assert again == "not tried again"
 
 
 def test_a_check_says_what_a_server_holds(place: Place) -> None:

@@ -66,7 +66,7 @@ def show_performance(
         known = nearest(by, question.labels.slices)
         raise SettingsError(f"`{by}` is not in `labels.slices` of `{spec.name}`", f"{known} Add it there.".lstrip())
     database = ledger_connector(settings)(spec.destination.connection)
-    listed = list_judged_runs(database, spec.name, first, last, recorded=True)
+    listed = list_judged_runs(database, spec.name, first, last, recorded=question.now)
     judged = [run for run in listed if _is_of(run.model, model)]
     if believed is None:
         refresh_performance(database, question)

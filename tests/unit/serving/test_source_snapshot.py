@@ -1,14 +1,20 @@
 """What a snapshot of secondary sources is of, and which sources can be in one."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import parquet
 from pydantic import ValidationError
 
+from penstock.database.connections import Connector, open_local_file
+from penstock.errors import SnapshotTooLarge
 from penstock.interval import DataInterval
-from penstock.serving.source_snapshot import digest_tables, interval_of
+from penstock.ledger.migrations import make_ledger
+from penstock.privacy.masking import NO_MASKING
+from penstock.serving.source_snapshot import digest_tables, interval_of, take_snapshot
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.serve import Serve
 from tests.shop import SPEC, START
@@ -49,6 +55,30 @@ def test_a_snapshot_is_of_the_interval_that_now_is_in(now: str, days: int) -> No
     found = interval_of(pipeline(customers=CUSTOMERS), datetime.fromisoformat(now).astimezone(UTC))
 
     assert found == DataInterval(start, start + timedelta(days=1), "UTC")
+
+
+def write_texts(path: Path, lengths: list[int]) -> dict[str, object]:
+    parquet.write_table(pa.table({"note": ["x" * length for length in lengths]}), path)
+    return {"kind": "files", "path": str(path), "format": "parquet"}
+
+
+def test_the_limit_of_a_snapshot_counts_all_sources_and_reads_on_where_the_first_rows_are_wide(tmp_path: Path) -> None:
+    wide_first = write_texts(tmp_path / "wide.parquet", [2000] * 1000 + [1] * 9000)  # 2 MB and then less than 1 MB
+    few = write_texts(tmp_path / "few.parquet", [2000] * 500)  # 1 MB
+    warehouse = open_local_file(tmp_path / "warehouse.db")
+    make_ledger(warehouse)
+    of_both, connect = pipeline(wide=wide_first, few=few), Connector(lambda _: warehouse, ())
+
+    taken = take_snapshot(of_both, connect, NO_MASKING, 3_500_000, START)
+
+    assert {name: table.num_rows for name, table in taken.tables.items()} == {"wide": 10_000, "few": 500}
+    assert taken.nbytes < 3_500_000
+    with pytest.raises(
+        SnapshotTooLarge, match=r"500 rows of `few` have \d,.* bytes beside 2,.* bytes of other sources"
+    ):
+        take_snapshot(of_both, connect, NO_MASKING, 3_200_000, START)
+    with pytest.raises(SnapshotTooLarge, match="500 rows of `few`"):  # fewer rows than the first ones that are read
+        take_snapshot(pipeline(few=few), connect, NO_MASKING, 500_000, START)
 
 
 @pytest.mark.parametrize(

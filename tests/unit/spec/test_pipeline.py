@@ -71,6 +71,7 @@ def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused() -> No
         ("grain: 1d", "grain: 1 month", "not a duration"),
         ("  scores:", "  scorez:", "unknown stage `scorez`. Did you mean `scores`?"),
         ("key: [payment_id]", "key: []", "needs a `key:`"),
+        ("  rates:", "  outputs:", "a source cannot be named `outputs`"),
         ("table: payments\n", "table: payments\n    query: select 1\n", "either `table` or `query`"),
         ("table: payments\n", f"table: {'ü' * 32}\n", "at most 63 bytes in UTF-8, and this one has 64"),
         ("keep: [amount,", f"keep: [{'ü' * 40},", "at most 63 bytes in UTF-8, and this one has 80"),
