@@ -140,8 +140,7 @@ class MergeDelivery(TargetSpec):
 
     @property
     def _placing(self) -> dict[str, Any]:
-        table = {"connection": self.connection, "schema": self.schema_, "table": self.table}
-        return {"kind": self.kind, **table, "on": self.matched, "set": self.set}
+        return {"kind": self.kind, "connection": self.connection, "schema": self.schema_, "table": self.table}
 
     @property
     def batch_rows(self) -> int:

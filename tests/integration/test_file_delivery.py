@@ -474,7 +474,9 @@ def test_a_private_key_is_in_files_as_its_hash(
     place.edit("updated_column: updated_at}", "updated_column: updated_at, private: {payment_id: hash}}")
     write_target(place, "csv", root, ", where: \"country <> 'DE'\", columns: [score]")
     deliver_all(place)
-    rows = pd.concat(pd.read_csv(f"{root}/{key}") for key in named_files(root))
+    files = [pd.read_csv(f"{root}/{key}") for key in named_files(root)]
+    assert all(file["payment_id"].is_monotonic_increasing for file in files)  # not in the order of the plain keys
+    rows = pd.concat(files)
     assert list(rows.columns) == ["payment_id", "score"]
     assert rows["payment_id"].str.startswith("hash:").all()
     assert len(rows) == len([1 for _, country in place.view("country") if country != "DE"])
@@ -553,3 +555,16 @@ def test_another_place_needs_another_name(changing_place: ChangingPlace, tmp_pat
     assert place.driver.does.deliver("sea").intervals == 3
     code, text = place.command("forget", "card-risk", "22", "--dry-run")
     assert "1 row at targets that `deliver` no longer reaches: to be removed there by hand" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("changing_place", ["postgresql"], indirect=True)
+def test_a_column_that_is_not_delivered_refuses_none(changing_place: ChangingPlace, tmp_path: Path) -> None:
+    """A number that fits into no column of a file is kept with the scores."""
+    place, root = changing_place, str(tmp_path / "out")
+    place.change("alter table payments add column rate numeric")
+    place.change("update payments set rate = 0.123456789012")
+    place.edit("keep: [amount, country]", "keep: [amount, country, rate]")
+    write_target(place, "csv", root, ", where: rate < 0.2, columns: [score]")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    assert deliver_all(place).is_complete
+    assert sorted(read_scores(root)) == [21, 22, 23, 24]

@@ -78,8 +78,8 @@ def test_a_place_is_the_same_until_rows_would_be_elsewhere() -> None:
     assert digest(**files) == digest(**files, columns=["score"], where="score > 1")
     assert digest(**files) == digest(**{**files, "path": "S3://lake/{run_id}/"})
     merge = {"kind": "merge", "connection": "crm", "table": "t", "on": ["id"], "set": {"risk": "score"}}
-    assert digest(**merge) == digest(**{**merge, "on": {"id": "id"}})
-    others = [{**merge, "set": {"note": "score"}}, {**merge, "on": {"no": "id"}}, {**merge, "schema": "s"}]
+    assert digest(**merge) == digest(**{**merge, "on": {"no": "id"}, "set": {"note": "score"}})
+    others = [{**merge, "schema": "s"}]
     others += [{**files, "kind": "parquet"}, {**files, "path": "s3://lake/a/{run_id}"}, {**files, "connection": "lake"}]
     others += [{"kind": "http", "url": "crm"}, {**merge, "connection": "b"}, {**merge, "table": "u"}, files, merge]
     assert len({digest(**each) for each in others}) == len(others)
