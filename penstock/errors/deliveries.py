@@ -64,8 +64,8 @@ class TargetBusy(TransientError):
 class TargetMoved(TerminalError):
     """A target in the spec has another place than its rows.
 
-    Cause: its `kind`, `path`, `connection`, `table` or `schema` has changed, and it has rows at the former place. Nobody
-    would replace or remove them there any more.
+    Cause: its `kind`, `path`, `connection`, `table` or `schema` has changed, and it has rows at the former place.
+    Nobody would replace or remove them there any more.
     Remedy: give the target another name, which begins without rows, and remove the rows at the former place by hand. Or
     put back what has changed.
     """
