@@ -313,7 +313,9 @@ class Courier:
         if isinstance(target, IntervalTarget):
             read = self._read(token, batch.delivery.change)
             hidden = (hide_key(rows, self.pipeline.key, self.masking) for rows in read)
-            return target.replace(self.outbox, batch.delivery, hidden)
+            # Sorted after that, because the order of the plain values tells something about them.
+            by_key = (rows.sort_by([(column, "ascending") for column in self.pipeline.key]) for rows in hidden)
+            return target.replace(self.outbox, batch.delivery, by_key)
         assert isinstance(target, BatchTarget)
         return target.send(self.outbox, batch, read_rows(self.database, batch))
 

@@ -1,5 +1,6 @@
 """Put the live rows of each interval into a Delta table, one commit a delivery."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from penstock.database.types import TIMESTAMP
 from penstock.delivery.folders import Folder
-from penstock.delivery.place_errors import reach, refused, translated_place_errors
+from penstock.delivery.place_errors import other_delivery, other_ledger, reach, refused, translated_place_errors
 from penstock.delivery.target import IntervalTarget, Reply
 from penstock.errors import PenstockError, PlaceRefused, PointerRefused
 from penstock.ledger.outbox import Change, Delivery, Outbox
@@ -25,6 +26,12 @@ LONGEST_SECONDS = 300.0
 """How long one partition may take, and a commit."""
 RETENTION_HOURS = 168
 """How long files of earlier versions stay, so that whoever reads one of them can end."""
+
+_OWN_FILE = re.compile(r"part-[0-9]{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-c[0-9]{3}(\.[a-z0-9]+)?\.parquet")
+"""Names of the files of rows. The library would remove whatever else is in the folder of the table."""
+_LOG = "_delta_log/"
+_LEDGER, _DELIVERY = "penstock.ledger", "penstock.delivery"
+"""What a table says about its ledger, and a commit about its delivery."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +73,23 @@ class DeltaTarget(IntervalTarget):
             return _read_refusal(error)
 
     def find_unread(self, before: datetime | None) -> list[str]:
-        return self._vacuum(before, dry_run=True)
-
-    def remove_unread(self, before: datetime | None) -> None:
-        """Remove files of versions that are older than a week. Those of younger ones stay, also after an erasure."""
-        self._vacuum(before, dry_run=False)
-
-    def _vacuum(self, before: datetime | None, *, dry_run: bool) -> list[str]:
+        """Return the files of rows that no version of the last week has: also those of commits that were not made."""
         from deltalake.exceptions import DeltaError
 
         with translated_place_errors(self.name):
             try:
                 table = None if before is None else self._open()
-                return [] if table is None else table.vacuum(RETENTION_HOURS, dry_run=dry_run, full=True)
+                found = [] if table is None else table.vacuum(RETENTION_HOURS, dry_run=True, full=True)
             except DeltaError as error:
                 raise PlaceRefused(self.name, _read_refusal(error).text, passing=True) from None
+        return [key for key in found if _OWN_FILE.fullmatch(key)]
+
+    def remove_unread(self, before: datetime | None) -> None:
+        """Remove files of versions that are older than a week. Those of younger ones stay, also after an erasure."""
+        found = self.find_unread(before)
+        with translated_place_errors(self.name):
+            for key in found:
+                self.folder.remove(key)
 
     def _replace(self, outbox: Outbox, delivery: Delivery, source: "_Source") -> Reply:
         from deltalake import CommitProperties, Transaction, write_deltalake
@@ -104,7 +113,9 @@ class DeltaTarget(IntervalTarget):
             predicate=f"{DELTA_INTERVAL} = '{change.interval_key}'",
             # A commit after any other one is tried anew from the begin, which looks at the number again.
             commit_properties=CommitProperties(
-                app_transactions=[Transaction(number, delivery.sequence)], max_commit_retries=0
+                app_transactions=[Transaction(number, delivery.sequence)],
+                custom_metadata={_DELIVERY: delivery.delivery_id},
+                max_commit_retries=0,
             ),
         )
         return Reply(True, f"version {table.version()}")
@@ -113,15 +124,22 @@ class DeltaTarget(IntervalTarget):
         """Whether the table has this delivery.
 
         Raises:
-            PointerRefused: it has a newer one, or is another target's.
+            PointerRefused: it has a newer one, or is another target's, or has one that the ledger does not know.
         """
         described = table.metadata()
+        if (ledger := described.configuration.get(_LEDGER, "")) != outbox.ledger:
+            reason = other_ledger(ledger) if ledger else "the table was not made by this target"
+            raise PointerRefused(self.name, self.path, reason)
         if described.name != outbox.destination and described.description != _describe(outbox):
             raise PointerRefused(self.name, self.path, "the table was not made by this target")
         found = table.transaction_version(number)
         if found is not None and found > delivery.sequence:
             reason = f"it has the delivery {found}, which is newer than {delivery.sequence}"
             raise PointerRefused(self.name, self.path, reason)
+        if found == delivery.sequence and not any(
+            commit.get(_DELIVERY) == delivery.delivery_id for commit in table.history()
+        ):
+            raise PointerRefused(self.name, self.path, other_delivery(found))
         return found == delivery.sequence
 
     def _open(self) -> "DeltaTable | None":
@@ -131,9 +149,19 @@ class DeltaTarget(IntervalTarget):
         return DeltaTable(self._location, storage_options=self._options) if there else None
 
     def _create(self, outbox: Outbox, schema: pa.Schema) -> "DeltaTable":
+        """Make the table.
+
+        Raises:
+            PlaceRefused: its folder has files.
+        """
         from deltalake import DeltaTable
 
+        theirs = next((file.key for file in self.folder.list() if not file.key.startswith(_LOG)), None)
+        if theirs is not None:
+            reason = f"its folder is not empty: it has `{theirs}`"
+            raise PlaceRefused(self.name, reason, passing=False)
         about: dict[str, Any] = {"name": outbox.destination, "description": _describe(outbox)}
+        about |= {"configuration": {_LEDGER: outbox.ledger}, "raise_if_key_not_exists": False}
         return DeltaTable.create(self._location, schema, mode="error", storage_options=self._options, **about)
 
     @property

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from penstock.delivery.file_formats import WRITERS, RowWriter
 from penstock.delivery.folders import Folder
-from penstock.delivery.place_errors import reach, refused, translated_place_errors
+from penstock.delivery.place_errors import other_delivery, other_ledger, reach, refused, translated_place_errors
 from penstock.delivery.target import IntervalTarget, Reply
 from penstock.errors import PlaceRefused, PointerRefused
 from penstock.interval import DataInterval, iso
@@ -23,6 +23,8 @@ from penstock.wording import plural
 
 POINTERS = "_live"
 """The folder of the pointers, below the folder of the target."""
+GRACE = timedelta(days=1)
+"""How long a file stays that no pointer names, for readers that have read the pointer before it moved."""
 LONGEST_SECONDS = 300.0
 """How long one partition may take, and the upload of a file."""
 
@@ -76,16 +78,19 @@ class FileTarget(IntervalTarget):
     def _find_unread(self, before: datetime | None) -> list[str]:
         found = list(self.folder.list())
         pointers = [each.key for each in found if re.fullmatch(rf"{POINTERS}/[^./][^/]*\.json", each.key)]
-        named = {path for key in pointers for path in self._read_named(key)}
+        named = {path for key in pointers for path in self._read_named(key, before)}
         mine = re.compile(
             rf"{self.path.pattern.pattern}/\.?{re.escape(self.name)}-[0-9]{{8}}\.{self.kind}(-[0-9a-f]{{32}})?"
         )
         old = (each for each in found if before is None or each.written_at < before)
         return [each.key for each in old if mine.fullmatch(each.key) and each.key not in named]
 
-    def _read_named(self, pointer: str) -> list[str]:
+    def _read_named(self, pointer: str, before: datetime | None) -> list[str]:
+        """Return the files that a pointer names, and those that it named at a time or later."""
         try:
-            return [file["path"] for file in json.loads(self.folder.read(pointer) or b"")["files"]]
+            content = json.loads(self.folder.read(pointer) or b"")
+            late = [] if before is None else _replaced_since(content, before)
+            return [file["path"] for file in (*content["files"], *late)]
         except (ValueError, TypeError, KeyError):
             raise PlaceRefused(self.name, f"the pointer `{pointer}` cannot be read", passing=False) from None
 
@@ -97,28 +102,38 @@ class FileTarget(IntervalTarget):
         if self._is_moved(self.folder.read(key), key, outbox, delivery):
             return Reply(True, "written before")
         files = [*self._write(delivery, rows)]
-        content = write_pointer(outbox, delivery, files)
-        self.folder.change(key, lambda present: None if self._is_moved(present, key, outbox, delivery) else content)
+        now = datetime.now(UTC)
+
+        def decide(present: bytes | None) -> bytes | None:
+            moved = self._is_moved(present, key, outbox, delivery)
+            return None if moved else write_pointer(outbox, delivery, files, present, now)
+
+        self.folder.change(key, decide)
         return Reply(True, f"{plural(len(files), 'file')} written" if files else "no file is live")
 
     def _is_moved(self, present: bytes | None, key: str, outbox: Outbox, delivery: Delivery) -> bool:
         """Whether the pointer says already what this delivery says.
 
         Raises:
-            PointerRefused: it is newer, or another target's.
+            PointerRefused: it is newer, or another target's, or has a delivery that the ledger does not know.
         """
         if present is None:
             return False
         try:
             found = json.loads(present)
             owner, sequence = (found["pipeline"], found["destination"]), int(found["sequence"])
+            ledger, delivery_id = found["ledger"], found["delivery"]
         except (ValueError, TypeError, KeyError):
             raise PointerRefused(self.name, key, "it is no pointer") from None
+        if ledger != outbox.ledger:
+            raise PointerRefused(self.name, key, other_ledger(str(ledger)))
         if owner[0] != outbox.pipeline and owner[1] != outbox.destination:  # one of them may have got another name
             raise PointerRefused(self.name, key, f"it belongs to the pipeline `{owner[0]}`")
         if sequence > delivery.sequence:
             reason = f"it has the delivery {sequence}, which is newer than {delivery.sequence}"
             raise PointerRefused(self.name, key, reason)
+        if sequence == delivery.sequence and delivery_id != delivery.delivery_id:
+            raise PointerRefused(self.name, key, other_delivery(sequence))
         return sequence == delivery.sequence
 
     def _write(self, delivery: Delivery, rows: Iterator[pa.Table]) -> Iterator[WrittenFile]:
@@ -149,19 +164,34 @@ def pointer_name(interval: DataInterval | None) -> str:
     return "-".join(f"{moment:%Y%m%dT%H%M%SZ}" for moment in (interval.start, interval.end)) + ".json"
 
 
-def write_pointer(outbox: Outbox, delivery: Delivery, files: list[WrittenFile]) -> bytes:
-    """Write what readers need: which run is live, and its files."""
+def write_pointer(
+    outbox: Outbox, delivery: Delivery, files: list[WrittenFile], present: bytes | None, now: datetime
+) -> bytes:
+    """Write what readers need: which run is live, and its files. And which files are not live since when.
+
+    Args:
+        present: The pointer that this one replaces.
+    """
+    before = {"files": [], "replaced": []} if present is None else json.loads(present)
+    replaced = [{"path": file["path"], "at": iso(now)} for file in before["files"]]
     interval = delivery.change.interval
     content: dict[str, Any] = {
         "pipeline": outbox.pipeline,
         "destination": outbox.destination,
+        "ledger": outbox.ledger,
         "interval": None if interval is None else {"start": iso(interval.start), "end": iso(interval.end)},
         "run": delivery.change.run_id,
         "sequence": delivery.sequence,
+        "delivery": delivery.delivery_id,
         "rows": sum(file.rows for file in files),
         "files": [vars(file) for file in files],
+        "replaced": [*_replaced_since(before, now - GRACE), *replaced],
     }
     return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def _replaced_since(pointer: Any, time: datetime) -> list[dict[str, str]]:
+    return [file for file in pointer["replaced"] if datetime.fromisoformat(file["at"]) >= time]
 
 
 def _digest(path: Path) -> str:

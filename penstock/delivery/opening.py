@@ -12,9 +12,10 @@ from penstock.delivery.folders import open_folder
 from penstock.delivery.http import HttpTarget
 from penstock.delivery.merge import MergeTarget
 from penstock.delivery.target import Target
-from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError
-from penstock.ledger.delivery_targets import record_failure
+from penstock.errors import AddressRefused, NoTarget, NotLive, PenstockError, SettingsError, TargetMoved
+from penstock.ledger.delivery_targets import keep_place, record_failure
 from penstock.ledger.destinations import destination_name
+from penstock.ledger.known_ledgers import identify_ledger
 from penstock.ledger.outbox import Outbox, find_change
 from penstock.ledger.reader import RunRecord
 from penstock.object_stores import ENVIRONMENT, StoreAccess, parse_access
@@ -103,14 +104,15 @@ def deliver_to(
 
     Raises:
         NotLive: `again`, and the run is not the live one of its interval.
-        NoTarget, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`, `open_target` and
-            `Courier.deliver`.
+        NoTarget, TargetMoved, TargetBusy, DeliveryTakenOver, SettingsError, AddressRefused: as `find_target`,
+            `keep_place`, `open_target` and `Courier.deliver`.
     """
     spec = find_target(pipeline, target)
     outbox = open_outbox(database, pipeline, spec.name)
     try:
+        keep_place(database, outbox, spec.place_digest)
         opened = open_target(spec, read_value, statement_seconds)
-    except (SettingsError, AddressRefused) as error:
+    except (SettingsError, AddressRefused, TargetMoved) as error:
         record_failure(database, outbox, str(error))
         raise
     courier = Courier(database, pipeline, outbox, spec, opened, masking, statement_seconds)
@@ -136,8 +138,10 @@ def find_target(pipeline: Pipeline, name: str) -> AnyTarget:
 
 def open_outbox(database: Database, pipeline: Pipeline, target: str) -> Outbox:
     """Return the records of a target in the ledger."""
+    ledger = identify_ledger(database)
     with database.reading() as connection:
-        return Outbox(pipeline.name, destination_name(connection, pipeline.destination), target)
+        name = destination_name(connection, pipeline.destination)
+    return Outbox(pipeline.name, name, target, "" if ledger is None else ledger.made_at)
 
 
 def open_target(target: AnyTarget, read_value: Callable[[str], str], statement_seconds: int) -> Target:

@@ -47,3 +47,13 @@ def reach(target: str, folder: Folder) -> Reply:
 def refused(error: PlaceRefused) -> Reply:
     """Return the reply of a place that did not take rows."""
     return Reply(False, error.reason, again=error.passing)
+
+
+def other_ledger(made_at: str) -> str:
+    """Say that a place has rows of another ledger."""
+    return f"another ledger delivers there, which was made at {made_at}"
+
+
+def other_delivery(sequence: int) -> str:
+    """Say that a place has a delivery that the ledger does not know."""
+    return f"it has another delivery {sequence} than the ledger"

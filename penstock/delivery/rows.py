@@ -56,16 +56,13 @@ def read_delivered(
     for partition in partitions:
         mine = (table.c.run_id == run.run_id, table.c.partition == partition)
         query = sa.select(*(table.c[column] for column in stored)).where(*mine)
-        if whole:
-            rows = _cast(read(database, query, kinds, exact=stored), kinds, target.name)
-            rows = rows.sort_by([(column, "ascending") for column in pipeline.key])
-        else:
-            rows = read(database, query, exact=pipeline.key)
+        rows = read(database, query, kinds, exact=stored) if whole else read(database, query, exact=pipeline.key)
         if target.where is not None:
             from penstock.run.decisions import choose_delivered
 
             rows = rows.filter(choose_delivered(pipeline, target.name, target.where, rows, statement_seconds))
-        yield rows.select([*pipeline.key, *columns])
+        rows = rows.select([*pipeline.key, *columns])
+        yield _cast(rows, kinds, target.name) if whole else rows
 
 
 def _file_type(kind: sa.types.TypeEngine[Any]) -> pa.DataType:

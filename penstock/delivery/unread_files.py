@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from penstock.database.connections import Database
 from penstock.delivery.deliver import LEASE_SECONDS
+from penstock.delivery.files import GRACE
 from penstock.delivery.opening import open_outbox, open_placed
 from penstock.delivery.target import IntervalTarget
 from penstock.errors import PenstockError
@@ -13,9 +14,6 @@ from penstock.ledger.delivery_targets import release_lease, take_lease
 from penstock.ledger.migrations import has_ledger
 from penstock.spec.deliver import PlacedDelivery
 from penstock.spec.pipeline import Pipeline
-
-GRACE = timedelta(days=1)
-"""How long a file stays that no pointer names, for readers that have read the pointer before it moved."""
 
 
 @dataclass(frozen=True)

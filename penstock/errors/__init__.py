@@ -18,6 +18,7 @@ from penstock.errors.deliveries import (
     PlaceRefused,
     PointerRefused,
     TargetBusy,
+    TargetMoved,
 )
 from penstock.errors.labels import LabelValue, NoLabels, NothingScored, NotMeasured, TooManySlices
 from penstock.errors.models import (
@@ -234,6 +235,7 @@ __all__ = [
     "StoreUnavailable",
     "TakenOver",
     "TargetBusy",
+    "TargetMoved",
     "TerminalError",
     "TokenFileUnusable",
     "TooManyRequests",

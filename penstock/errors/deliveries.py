@@ -61,6 +61,27 @@ class TargetBusy(TransientError):
 
 
 @dataclass(eq=False)
+class TargetMoved(TerminalError):
+    """A target in the spec has another place than its rows.
+
+    Cause: its `kind`, `path`, `connection`, `table` or `schema` has changed, and it has rows at the former place.
+    Nobody would replace or remove them there any more.
+    Remedy: give the target another name, which begins without rows, and remove the rows at the former place by hand. Or
+    put back what has changed.
+    """
+
+    pipeline: str
+    target: str
+
+    def message(self) -> str:
+        return (
+            f"`{self.target}` in `deliver` of `{self.pipeline}` has rows at another place than the spec says. "
+            "Give it another name, and remove the rows at the former place by hand, or put back its `kind`, `path`, "
+            "`connection`, `table` or `schema`."
+        )
+
+
+@dataclass(eq=False)
 class DeliveryTakenOver(TerminalError):
     """This process may deliver no more to the target.
 
@@ -167,11 +188,12 @@ class PlaceRefused(TerminalError):
 
 @dataclass(eq=False)
 class PointerRefused(TerminalError):
-    """A pointer is not this target's to move.
+    """A pointer, or a Delta table, is not this target's to move.
 
-    Cause: it belongs to another pipeline or target, or it is newer than the ledger: another ledger writes to the same
-    place, or the ledger was restored from an older copy.
-    Remedy: give each target a place of its own. After a restore, remove the pointers and deliver again.
+    Cause: it belongs to another pipeline or target, or to another ledger, or it has a delivery that the ledger does not
+    know: another ledger writes to the same place, or the ledger was restored from an older copy or made anew.
+    Remedy: give each target of each ledger a place of its own. After a restore, give the target another name and place,
+    or remove what is refused and deliver its runs with `--again`.
     """
 
     target: str
@@ -180,8 +202,10 @@ class PointerRefused(TerminalError):
 
     def message(self) -> str:
         return (
-            f"`{self.target}` does not move the pointer `{self.pointer}`: {self.reason}. "
-            "Give each target a place of its own. If the ledger was restored from an older copy, remove the pointer."
+            f"`{self.target}` does not move `{self.pointer}`: {self.reason}. "
+            "Give each target of each ledger a place of its own. If the ledger was restored from an older copy or made "
+            "anew, give the target another name and place, or remove what is there and deliver its runs again with "
+            "`penstock deliver run RUN_ID --again`."
         )
 
 

@@ -7,11 +7,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.database.connections import Database
-from penstock.errors import DeliveryTakenOver, KeyCollision, TargetBusy
+from penstock.errors import DeliveryTakenOver, KeyCollision, TargetBusy, TargetMoved
 from penstock.ledger.outbox import Outbox
-from penstock.ledger.tables import (
-    delivery_targets,
-)
+from penstock.ledger.tables import delivered_intervals, delivery_targets
 
 
 def take_lease(database: Database, outbox: Outbox, seconds: float) -> str:
@@ -45,6 +43,39 @@ def _ensure_target(database: Database, outbox: Outbox) -> None:
             connection.execute(delivery_targets.insert().values(**new))
     except KeyCollision:
         pass  # another process has just made the same row
+
+
+def keep_place(database: Database, outbox: Outbox, place: str) -> None:
+    """Record where the rows of a target are. It may have got another place while it has no rows.
+
+    Args:
+        place: a digest of it.
+
+    Raises:
+        TargetMoved: the target has rows at another place.
+    """
+    _ensure_target(database, outbox)
+    if refuse_moved(database, outbox, place) == place:
+        return
+    with database.writing() as connection:
+        connection.execute(sa.update(delivery_targets).where(*outbox.rows_of(delivery_targets)).values(place=place))
+
+
+def refuse_moved(database: Database, outbox: Outbox, place: str) -> str | None:
+    """Return the place that is recorded.
+
+    Raises:
+        TargetMoved: the target has rows at another place, or old files with an erased row.
+    """
+    query = sa.select(delivery_targets.c.place, delivery_targets.c.erased_at)
+    has = sa.select(delivered_intervals.c.interval_key).where(*outbox.rows_of(delivered_intervals))
+    with database.reading() as connection:
+        found = connection.execute(query.where(*outbox.rows_of(delivery_targets))).first()
+        if found is None or found.place in (None, place):
+            return None if found is None else found.place
+        if found.erased_at is not None or connection.execute(has.limit(1)).first() is not None:
+            raise TargetMoved(outbox.pipeline, outbox.target)
+    return str(found.place)
 
 
 def lock_target(connection: sa.Connection, outbox: Outbox) -> None:

@@ -40,6 +40,8 @@ class Outbox:
     pipeline: str
     destination: str
     target: str
+    ledger: str = ""
+    """When the ledger was made, by which it is known: a target that another ledger delivers to is not this one's."""
 
     def rows_of(self, table: sa.Table) -> tuple[sa.ColumnElement[bool], ...]:
         """Return the condition for the target's rows of a table."""

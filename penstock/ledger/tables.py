@@ -469,6 +469,7 @@ delivery_targets = sa.Table(
     sa.Column("error", sa.Text),  # of the newest delivery, while `failing_since` is set
     sa.Column("announced_at", UtcDateTime),  # when people were told of the failures since `failing_since`
     sa.Column("erased_at", UtcDateTime, info={"since": 12}),  # a row was erased that old files may still have
+    sa.Column("place", sa.Text, info={"since": 12}),  # digest of where the rows are; NULL: version 11 delivered last
     info={"since": 11},
 )
 """One row a target of `deliver:`. Who delivers to it first takes its lease."""

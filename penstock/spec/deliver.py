@@ -1,14 +1,16 @@
 """The `deliver:` of a spec: other systems that get the live rows."""
 
+import hashlib
+import json
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from penstock.object_urls import is_remote, parse_url
 from penstock.spec.parts import Column, ConnectionName, Identifier, Part, SchemaName, UtcDatetime, twin_names
 from penstock.spec.steps import SqlExpression
-from penstock.spec.target_path import TargetPath, check_place
+from penstock.spec.target_path import TargetPath, check_place, lower_scheme
 
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
 
@@ -41,6 +43,17 @@ class TargetSpec(Part):
     def names_interval(self) -> bool:
         """Whether the place of the rows depends on their interval."""
         return False
+
+    @property
+    def place_digest(self) -> str:
+        """A digest of where the rows are. A target that has rows keeps it, because nobody would remove them there."""
+        text = json.dumps(self._placing, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    @property
+    def _placing(self) -> dict[str, Any]:
+        """What says where the rows are."""
+        return self.model_dump(mode="json", include={"kind"})
 
 
 class ColumnsSpec(TargetSpec):
@@ -126,6 +139,10 @@ class MergeDelivery(TargetSpec):
         return tuple(dict.fromkeys(self.set.values()))
 
     @property
+    def _placing(self) -> dict[str, Any]:
+        return {"kind": self.kind, "connection": self.connection, "schema": self.schema_, "table": self.table}
+
+    @property
     def batch_rows(self) -> int:
         return self.MOST_ROWS
 
@@ -146,6 +163,11 @@ class PlacedDelivery(ColumnsSpec):
     connection: ConnectionName | None = Field(default=None, examples=["lake"])
     """Name of the connection with the options of an object store, in the setting `PENSTOCK_CONNECTIONS__<NAME>`.
     Without it they are read from the variables of the store's own tools."""
+
+    @property
+    def _placing(self) -> dict[str, Any]:
+        said = self.model_dump(mode="json", include={"kind", "path", "connection"})
+        return {**said, "path": said["path"].removeprefix("./").rstrip("/")}
 
     @model_validator(mode="after")
     def _a_connection_is_of_a_store(self) -> Self:
@@ -183,7 +205,7 @@ class FileDelivery(PlacedDelivery):
     @classmethod
     def _has_known_fields(cls, value: str) -> str:
         TargetPath(value).check()
-        return value
+        return lower_scheme(value)
 
 
 class DeltaDelivery(PlacedDelivery):
@@ -207,7 +229,7 @@ class DeltaDelivery(PlacedDelivery):
             raise ValueError("the path of a Delta table has no fields, because the table has all intervals")
         if is_remote(value) and (parse_url(value).scheme != "s3" or not parse_url(value).key.strip("/")):
             raise ValueError("a Delta table is in a local folder, or in one of `s3://bucket/…`")
-        return value
+        return lower_scheme(value)
 
 
 AnyTarget = Annotated[HttpDelivery | FileDelivery | DeltaDelivery | MergeDelivery, Field(discriminator="kind")]

@@ -30,6 +30,7 @@ from penstock.spec.steps import (
     order_steps,
 )
 from penstock.spec.suites import SUITE, read_suite
+from penstock.spec.target_path import find_shared
 
 FOLDER = "folder"
 """The validation context has the folder of the spec, which paths of suites start from."""
@@ -326,12 +327,13 @@ class Pipeline(PipelineFields):
                 )
             if target.place is None:
                 continue
-            other = known.setdefault(target.place, target.name)
-            if other != target.name:
-                raise ValueError(
-                    f"`{other}` and `{target.name}` in `deliver` are both in `{target.place}`; give each "
-                    "one a folder of its own"
-                )
+            for other, place in known.items():
+                if shared := find_shared(place, target.place):
+                    raise ValueError(
+                        f"`{other}` and `{target.name}` in `deliver` are both in `{shared}`; give each one a folder of "
+                        "its own, which is in no other one"
+                    )
+            known[target.name] = target.place
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The `path` of a target of files: `s3://lake/scores/{interval_start:%Y-%m-%d}/{run_id}`."""
 
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,3 +106,22 @@ def check_place(path: str) -> None:
         raise ValueError("the path has an empty part; write one `/` between two parts")
     if re.search(r"[*?\[\]\x00-\x1f\\]", path):
         raise ValueError("the path has a wildcard, a backslash or a control character; write the folder's name")
+
+
+def find_shared(one: str, other: str) -> str | None:
+    """Return the folder that has the other one in it, or is the same. None: they are apart."""
+    for outer, inner in ((one, other), (other, one)):
+        if f"{normalize_place(inner)}/".startswith(f"{normalize_place(outer)}/"):
+            return outer
+    return None
+
+
+def normalize_place(path: str) -> str:
+    """Return the one text of a folder: absolute if it is local, else with its scheme in lower case."""
+    return lower_scheme(path).rstrip("/") if is_remote(path) else os.path.abspath(path).rstrip("/")
+
+
+def lower_scheme(path: str) -> str:
+    """Return a path with the scheme of its URL in lower case, if it is one."""
+    scheme, mark, rest = path.partition("://")
+    return scheme.lower() + mark + rest if mark else path

@@ -1,6 +1,7 @@
 """Targets of files: whatever moves a pointer of the warehouse, readers of the folder find the live rows only."""
 
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -28,10 +29,12 @@ from penstock.delivery.folders import open_folder
 from penstock.delivery.opening import open_outbox
 from penstock.delivery.target import Reply
 from penstock.delivery.unread_files import count_unread, remove_unread
+from penstock.errors import TargetMoved
+from penstock.interval import iso
 from penstock.ledger.delivery_targets import release_lease, take_lease
 from penstock.ledger.outbox import Change, Delivery
 from penstock.ledger.reader import RunRecord, list_runs
-from penstock.ledger.tables import delivered_keys, delivery_rows, delivery_targets
+from penstock.ledger.tables import delivered_keys, deliveries, delivery_rows, delivery_targets
 from penstock.ledger.writer import withdraw
 from penstock.object_stores import ENVIRONMENT
 from penstock.settings import load_settings
@@ -90,13 +93,18 @@ def test_each_move_of_a_pointer_moves_that_of_the_folder(
     [run, *_] = live_runs(place)
     pointer = pointers["_live/20260101T000000Z-20260102T000000Z.json"]
     [file] = pointer.pop("files")
+    with place.warehouse.reading() as connection:
+        delivery_id = connection.execute(sa.select(deliveries.c.delivery_id).where(deliveries.c.sequence == 1)).scalar()
     assert pointer == {
         "pipeline": "card-risk",
         "destination": pointer["destination"],
         "interval": {"start": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00Z"},
         "run": run.run_id,
         "sequence": 1,
+        "delivery": delivery_id,
         "rows": 4,
+        "replaced": [],
+        "ledger": open_outbox(place.warehouse, place.driver.pipeline, "lake").ledger,
     }
     content = read_key(root, file["path"])
     assert file["path"] == f"2026-01-01/{run.run_id}/lake-00000001.{kind}"
@@ -255,6 +263,12 @@ def test_the_prune_command_counts_files_and_removes_them(changing_place: Changin
     begun.write_bytes(b"half")
     for path in (root / f"2026-01-01/{run.run_id}").iterdir():
         os.utime(path, (1, 1))
+    code, text = place.command("prune", "card-risk", "--dry-run")
+    assert "1 file would be removed" in " ".join(text.split()), text  # the other one is live no more since just now
+    pointer = root / "_live/20260101T000000Z-20260102T000000Z.json"
+    content = json.loads(pointer.read_text())
+    content["replaced"][0]["at"] = iso(datetime.now(UTC) - timedelta(days=1, minutes=1))
+    pointer.write_text(json.dumps(content))
 
     code, text = place.command("prune", "card-risk", "--dry-run")
     assert code == 0, text
@@ -460,7 +474,9 @@ def test_a_private_key_is_in_files_as_its_hash(
     place.edit("updated_column: updated_at}", "updated_column: updated_at, private: {payment_id: hash}}")
     write_target(place, "csv", root, ", where: \"country <> 'DE'\", columns: [score]")
     deliver_all(place)
-    rows = pd.concat(pd.read_csv(f"{root}/{key}") for key in named_files(root))
+    files = [pd.read_csv(f"{root}/{key}") for key in named_files(root)]
+    assert all(file["payment_id"].is_monotonic_increasing for file in files)  # not in the order of the plain keys
+    rows = pd.concat(files)
     assert list(rows.columns) == ["payment_id", "score"]
     assert rows["payment_id"].str.startswith("hash:").all()
     assert len(rows) == len([1 for _, country in place.view("country") if country != "DE"])
@@ -481,7 +497,7 @@ def test_check_refuses_a_place_that_cannot_be(
     for targets, reason in (
         ("{kind: csv, name: a, path: 'x/{day}/{run_id}'}", "has the field `{day}`"),
         ("{kind: csv, name: a, path: 'x/../{run_id}'}", "a part `.` or `..`"),
-        ("{kind: csv, name: a, path: 'x/{run_id}'}, {kind: delta, name: b, path: x}", "are both in `x`"),
+        ("{kind: csv, name: a, path: 'x/{run_id}'}, {kind: delta, name: b, path: ./x/y}", "are both in `x`"),
         ("{kind: delta, name: a, path: 'x/{run_id}'}", "a Delta table has no fields"),
         ("{kind: delta, name: a, path: 'gs://x/y'}", "in a local folder, or in one of `s3://"),
         ("{kind: csv, name: a, path: 'x/{run_id}', connection: lake}", "is for a path in an object store"),
@@ -517,3 +533,38 @@ def test_prune_removes_nothing_if_a_pointer_cannot_be_read(changing_place: Chang
     [kept] = remove_unread(*given)
     assert "cannot be read" in kept.error
     assert len(data_files(str(root))) == 3
+
+
+def test_another_place_needs_another_name(changing_place: ChangingPlace, tmp_path: Path) -> None:
+    """The rows at the former place would else be live there for ever."""
+    place, root = changing_place, tmp_path / "out"
+    write_target(place, "csv", str(root))
+    deliver_all(place)
+    for before, after in (("kind: csv", "kind: parquet"), (str(root), f"{root}-2")):
+        place.edit(before, after)
+        code, text = place.command("check", "card-risk")
+        assert code != 0
+        assert "`lake` in `deliver` of `card-risk` has rows at another place" in " ".join(text.split())
+        with pytest.raises(TargetMoved):
+            deliver_all(place)
+        place.edit(after, before)
+    assert deliver_all(place).is_complete
+
+    [line] = [line for line in place.spec.read_text().splitlines() if line.startswith("deliver:")]
+    place.edit(line, line.replace("lake", "sea").replace(str(root), f"{root}-2"))
+    assert place.driver.does.deliver("sea").intervals == 3
+    code, text = place.command("forget", "card-risk", "22", "--dry-run")
+    assert "1 row at targets that `deliver` no longer reaches: to be removed there by hand" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("changing_place", ["postgresql"], indirect=True)
+def test_a_column_that_is_not_delivered_refuses_none(changing_place: ChangingPlace, tmp_path: Path) -> None:
+    """A number that fits into no column of a file is kept with the scores."""
+    place, root = changing_place, str(tmp_path / "out")
+    place.change("alter table payments add column rate numeric")
+    place.change("update payments set rate = 0.123456789012")
+    place.edit("keep: [amount, country]", "keep: [amount, country, rate]")
+    write_target(place, "csv", root, ", where: rate < 0.2, columns: [score]")
+    place.run(3, "restate", "2026-01-02", "2026-01-03")
+    assert deliver_all(place).is_complete
+    assert sorted(read_scores(root)) == [21, 22, 23, 24]

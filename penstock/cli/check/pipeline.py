@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from penstock.interval import DataInterval
     from penstock.models.booster import ModelVersion
     from penstock.settings import Settings
+    from penstock.spec.deliver import AnyTarget
     from penstock.spec.pipeline import Pipeline
 
 
@@ -161,6 +162,17 @@ class _Check:
                 opened.close()
                 if not reply.accepted:
                     (self.report.warning if reply.again else self.report.problem)(subject, reply.text)
+                self._refuse_moved(target)
+
+    def _refuse_moved(self, target: "AnyTarget") -> None:
+        """Refuse another place for a target that has rows."""
+        from penstock.delivery.opening import open_outbox
+        from penstock.ledger.delivery_targets import refuse_moved
+        from penstock.ledger.migrations import has_ledger
+
+        database = self.connect(self.pipeline.destination.connection)
+        if database.missing_file is None and has_ledger(database):
+            refuse_moved(database, open_outbox(database, self.pipeline, target.name), target.place_digest)
 
     def _check_target_columns(self, rows: "pa.Table") -> None:
         """Check that the targets of `deliver` keep each value as it is."""
