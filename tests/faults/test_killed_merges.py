@@ -185,7 +185,7 @@ def test_a_merge_whose_answer_to_commit_is_lost_is_done_once(
             "create trigger counted before update of risk on customers for each row execute function count_write()",
         ):
             connection.execute(sa.text(statement))
-    with Proxy(Harm("lose", b"penstock_stage")) as proxy:
+    with Proxy(Harm("lose", b"INSERT INTO penstock_stage")) as proxy:
         trial.reach(crm=proxy.front(table.url))
         ending = trial.run(how="deliver")
 
