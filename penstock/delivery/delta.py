@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_SECONDS = 300.0
 """How long one partition may take, and a commit."""
 RETENTION_HOURS = 168
-"""How long files of earlier versions stay, so that whoever reads one of them can end."""
+"""How long the files of a replaced version stay, for readers that have begun to read it."""
 
 _OWN_FILE = re.compile(r"part-[0-9]{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}-c[0-9]{3}(\.[a-z0-9]+)?\.parquet")
 """Names of the files of rows. The library would remove whatever else is in the folder of the table."""

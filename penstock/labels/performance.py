@@ -89,8 +89,8 @@ def list_judged_runs(
 
     Args:
         start, end: Take only intervals that touch `[start, end)`.
-        recorded: Take the runs of recorded requests too, which nobody publishes: those that no process adds to, or
-            whose interval was over at this time. They stay when their rows are pruned.
+        recorded: Take the runs of recorded requests too, if they have ended or their interval was over at this time.
+            They are taken also after their rows were pruned.
     """
     if not has_ledger(database):
         return []

@@ -218,7 +218,7 @@ def _store(
     requests: Sequence[NewRequest],
     find_wanted: FindWanted | None,
 ) -> list[Answer | None]:
-    """Insert what is not stored yet. The rows of the runs are locked, so nobody else adds to them."""
+    """Insert what is not stored yet. The caller has locked the runs, so no other process adds to them."""
     stored: set[tuple[str, str]] = set()
     for place, table in tables.items():
         stored |= _find_stored(connection, table, [each for each in requests if _place_of(each) == place])

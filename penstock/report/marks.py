@@ -20,4 +20,4 @@ MARKS = {
     "warning": "⚠",
     "info": "•",
 }
-"""A state is told by a sign and a word, never by its colour alone."""
+"""The sign that is shown before the word of a state, because not everyone sees its colour."""
