@@ -1,7 +1,7 @@
 """Define a pipeline's deployment once, for `penstock deploy` and for `prefect.yaml`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -113,30 +113,30 @@ def define_pipeline(pipeline: Pipeline, file: str) -> list[Definition]:
 
 
 def _define_served(pipeline: Pipeline) -> Definition:
-    return Definition(
-        flow="served",
-        name=pipeline.name,
-        entrypoint=SERVED_ENTRYPOINT,
-        description=f"Scores recorded rows of {pipeline.name} again, and compares them with what was served.",
-        version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
-        tags=(PENSTOCK_TAG, pipeline.name),
-        parameters={"pipeline": pipeline.name},
-        schedule=CronSchedule(cron=SERVED_CRON, timezone=pipeline.timezone),
-        concurrency_limit=1,
-    )
+    what = f"Scores recorded rows of {pipeline.name} again, and compares them with what was served."
+    schedule = CronSchedule(cron=SERVED_CRON, timezone=pipeline.timezone)
+    return _define_beside(pipeline, "served", SERVED_ENTRYPOINT, what, schedule)
 
 
 def _define_labels(pipeline: Pipeline, declared: Labels, file: str) -> Definition:
+    what = f"Collects the labels of {pipeline.name}, and measures the runs that they belong to."
+    defined = _define_beside(pipeline, "labels", LABELS_ENTRYPOINT, what, _read_schedule(declared.schedule, file))
+    return replace(defined, active=declared.schedule.active)
+
+
+def _define_beside(
+    pipeline: Pipeline, flow: str, entrypoint: str, description: str, schedule: SCHEDULE_TYPES
+) -> Definition:
+    """Return a deployment beside the one that scores: another flow, with a schedule of its own."""
     return Definition(
-        flow="labels",
+        flow=flow,
         name=pipeline.name,
-        entrypoint=LABELS_ENTRYPOINT,
-        description=f"Collects the labels of {pipeline.name}, and measures the runs that they belong to.",
+        entrypoint=entrypoint,
+        description=description,
         version=pipeline.fingerprint[:FINGERPRINT_LENGTH],
         tags=(PENSTOCK_TAG, pipeline.name),
         parameters={"pipeline": pipeline.name},
-        schedule=_read_schedule(declared.schedule, file),
-        active=declared.schedule.active,
+        schedule=schedule,
         concurrency_limit=1,
     )
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from penstock.database.connections import Database
     from penstock.delivery.unread_files import UnreadFiles
     from penstock.settings import Settings
-    from penstock.upkeep.prune import Prune, Pruned
+    from penstock.upkeep.prune import Pruned
+    from penstock.upkeep.prune_plan import Prune
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -69,7 +70,7 @@ def prune_pipelines(
 
 
 def _plan(pipelines: list[str] | None, settings: "Settings", now: datetime) -> "list[tuple[Database, Prune]]":
-    from penstock.upkeep.prune import plan_prune
+    from penstock.upkeep.prune_plan import plan_prune
 
     connect = ledger_connector(settings)
     names = pipelines or [str(file) for file in pipeline_files(settings)]

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -62,15 +61,9 @@ def start_again(trial: Trial, receiver: Receiver) -> None:
     receiver.applied.clear()
 
 
-def live_scores(trial: Trial) -> dict[int, Any]:
-    with trial.warehouse.reading() as connection:
-        rows = connection.execute(sa.text("select payment_id, score from card_risk_scores")).tuples()
-        return {int(key): score for key, score in rows}
-
-
 def check(trial: Trial, receiver: Receiver) -> None:
     found = {json.loads(key)["payment_id"]: values["score"] for (_, key), values in receiver.rows.items()}
-    assert found == live_scores(trial)
+    assert found == trial.live_scores()
     assert set(receiver.applied.values()) <= {1}
     assert verify_ledger(trial.warehouse) == ()
     with trial.warehouse.reading() as connection:

@@ -97,14 +97,8 @@ def start_again(trial: Trial, table: Table) -> None:
     table.clear()
 
 
-def live_scores(trial: Trial) -> dict[int, Any]:
-    with trial.warehouse.reading() as connection:
-        rows = connection.execute(sa.text("select payment_id, score from card_risk_scores")).tuples()
-        return {int(key): score for key, score in rows}
-
-
 def check(trial: Trial, table: Table) -> None:
-    assert table.scores() == live_scores(trial)
+    assert table.scores() == trial.live_scores()
     assert verify_ledger(trial.warehouse) == ()
 
 

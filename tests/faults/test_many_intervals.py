@@ -22,8 +22,10 @@ from penstock.run.planning import Plan
 from penstock.scoring_steps import ScoringSteps
 from penstock.settings import Settings
 from penstock.spec.yaml_file import parse_pipeline
-from penstock.upkeep.prune import Pruned, count_prune, plan_prune
-from penstock.upkeep.verify import Violation, verify_ledger
+from penstock.upkeep.prune import Pruned, count_prune
+from penstock.upkeep.prune_plan import plan_prune
+from penstock.upkeep.verify import verify_ledger
+from penstock.upkeep.violations import Violation
 from tests.conftest import DIALECTS
 from tests.faults.conftest import Tell
 from tests.large_ledger import A_YEAR, TEN_YEARS, Cost, fill_ledger, interval_of, measure, moment_after, run_id_of

@@ -17,7 +17,8 @@ from penstock.ledger.reader import list_runs
 from penstock.models.training import train
 from penstock.privacy.masking import make_masking
 from penstock.spec.yaml_file import load_pipeline
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from tests.conftest import DIALECTS
 from tests.driver import Driver
 from tests.integration.test_labels import LABELS, NOW, Shop, guess_labels

@@ -16,7 +16,7 @@ from penstock.ledger.deliveries import begin_plan, finish_plan, mark_sent
 from penstock.ledger.delivery_records import list_failing
 from penstock.ledger.delivery_targets import release_lease, take_lease
 from penstock.ledger.outbox import find_changes, list_batches
-from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import (
     delivered_intervals,
     delivered_keys,
@@ -33,12 +33,14 @@ from penstock.settings import load_settings
 from penstock.upkeep.erasure import BY_HAND, ErasureRequest, erase
 from penstock.upkeep.key_counts import count_keys
 from penstock.upkeep.live_changes import publish_with_rows
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.changing_place import ChangingPlace, end_of, keys
 from tests.conftest import DIALECTS
 from tests.driver import lapse_leases
+from tests.pointer_moves import live_runs, move_at_random
 from tests.receivers import OK, Answer, Receiver, receiving
 
 DELIVER = """
@@ -69,11 +71,6 @@ def received(receiver: Receiver) -> dict[int, Any]:
     found = {json.loads(key)["payment_id"]: values["score"] for (_, key), values in receiver.rows.items()}
     assert len(found) == len(receiver.rows)
     return found
-
-
-def live_runs(place: ChangingPlace) -> list[RunRecord]:
-    found = [run for run in list_runs(place.warehouse, limit=1000) if run.state == "published"]
-    return sorted(found, key=lambda run: run.interval_key)
 
 
 def answer_well(_: int) -> Answer:
@@ -267,21 +264,7 @@ def test_whatever_happens_the_receiver_has_the_live_rows_in_the_end(
     place, chance = changing_place, random.Random(seed)
     receiver.answer = lambda _: chance.choice([OK, OK, OK, (500, {}), (0, {}), (400, {})])
     for _ in range(12):
-        found = list_runs(place.warehouse, limit=1000)
-        ended = [run for run in found if run.state in ("superseded", "withdrawn")]
-        move = chance.choice(["publish", "restate", "restate", "withdraw", "again"])
-        if move == "publish":
-            place.run(chance.randint(3, 6))
-        elif move == "restate":
-            day = chance.randint(1, 3)
-            place.change(
-                f"update payments set amount = amount + 7 where payment_id = {day * 10 + chance.randint(1, 4)}"
-            )
-            place.run(3, "restate", f"2026-01-0{day}", f"2026-01-0{day + 1}")
-        elif move == "withdraw" and live_runs(place):
-            withdraw(place.warehouse, chance.choice(live_runs(place)).run_id)
-        elif move == "again" and ended:
-            publish_with_rows(place.warehouse, [chance.choice(ended).run_id], "Ada", "better")
+        move_at_random(place, chance)
         if chance.random() < 0.6:
             deliver_all(place)
     receiver.answer = answer_well

@@ -25,8 +25,9 @@ from penstock.object_stores import ENVIRONMENT
 from penstock.upkeep.live_changes import publish_with_rows
 from tests.changing_place import ChangingPlace
 from tests.conftest import DIALECTS
-from tests.integration.test_file_delivery import deliver_all, forget, live_runs, write_target
+from tests.integration.test_file_delivery import deliver_all, forget, write_target
 from tests.lake_readers import read_delta_scores
+from tests.pointer_moves import live_runs
 from tests.servers.s3 import S3Server
 
 

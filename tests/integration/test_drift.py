@@ -30,7 +30,8 @@ from penstock.settings import Settings
 from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks import events
 from penstock.tasks.process_resources import connect
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows
 from tests.driver import Driver

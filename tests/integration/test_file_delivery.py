@@ -33,7 +33,7 @@ from penstock.errors import TargetMoved
 from penstock.interval import iso
 from penstock.ledger.delivery_targets import release_lease, take_lease
 from penstock.ledger.outbox import Change, Delivery
-from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import delivered_keys, deliveries, delivery_rows, delivery_targets
 from penstock.ledger.writer import withdraw
 from penstock.object_stores import ENVIRONMENT
@@ -51,6 +51,7 @@ from tests.lake_readers import (
     read_pointers,
     read_scores,
 )
+from tests.pointer_moves import live_runs, move_at_random
 from tests.servers.s3 import S3Server
 
 FOLDER = "{interval_start:%Y-%m-%d}/{run_id}"
@@ -70,11 +71,6 @@ def write_target(place: ChangingPlace, kind: str, root: str, more: str = "") -> 
 
 def deliver_all(place: ChangingPlace) -> deliver.Delivered:
     return place.driver.does.deliver("lake")
-
-
-def live_runs(place: ChangingPlace) -> list[RunRecord]:
-    found = [run for run in list_runs(place.warehouse, limit=1000) if run.state == "published"]
-    return sorted(found, key=lambda run: run.interval_key)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -360,27 +356,14 @@ def test_whatever_happens_readers_find_the_live_rows_in_the_end(
     place, root, chance = changing_place, tmp_path / "out", random.Random(seed)
     write_target(place, kind, str(root))
     for _ in range(14):
-        found = list_runs(place.warehouse, limit=1000)
-        ended = [run for run in found if run.state in ("superseded", "withdrawn")]
-        move = chance.choice(["publish", "restate", "restate", "withdraw", "again", "break"])
-        if move == "publish":
-            place.run(chance.randint(3, 6))
-        elif move == "restate":
-            day = chance.randint(1, 3)
-            place.change(
-                f"update payments set amount = amount + 7 where payment_id = {day * 10 + chance.randint(1, 4)}"
-            )
-            place.run(3, "restate", f"2026-01-0{day}", f"2026-01-0{day + 1}")
-        elif move == "withdraw" and live_runs(place):
-            withdraw(place.warehouse, chance.choice(live_runs(place)).run_id)
-        elif move == "again" and ended:
-            publish_with_rows(place.warehouse, [chance.choice(ended).run_id], "Ada", "better")
-        elif move == "break" and root.exists():
+        if chance.random() < 0.2 and root.exists():
             root.rename(tmp_path / "away")
             root.write_text("a file in its place")
             deliver_all(place)
             root.unlink()
             (tmp_path / "away").rename(root)
+        else:
+            move_at_random(place, chance)
         if chance.random() < 0.6:
             deliver_all(place)
     with place.warehouse.writing() as connection:

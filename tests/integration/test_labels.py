@@ -49,7 +49,8 @@ from penstock.models.training import train
 from penstock.privacy.masking import NO_MASKING, make_masking
 from penstock.settings import load_settings
 from penstock.spec.yaml_file import load_pipeline
-from penstock.upkeep.prune import count_prune, plan_prune, prune
+from penstock.upkeep.prune import count_prune, prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS

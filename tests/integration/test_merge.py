@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from penstock.delivery import deliver, merge
 from penstock.errors import DatabaseUnavailable
 from penstock.ledger.delivery_records import list_deliveries, list_failing
-from penstock.ledger.reader import RunRecord, list_runs
+from penstock.ledger.reader import list_runs
 from penstock.ledger.tables import delivery_targets
 from penstock.ledger.writer import withdraw
 from penstock.report.delivery import describe_reply
@@ -21,6 +21,7 @@ from penstock.upkeep.rename import rename_pipeline
 from tests.changing_place import ChangingPlace, keys
 from tests.conftest import DIALECTS
 from tests.merged import MERGE, Customers
+from tests.pointer_moves import live_runs, move_at_random
 
 
 @pytest.fixture
@@ -41,10 +42,6 @@ def customers(changing_place: ChangingPlace, request: pytest.FixtureRequest) -> 
 
 def deliver_all(place: ChangingPlace) -> deliver.Delivered:
     return place.driver.does.deliver("crm")
-
-
-def live_runs(place: ChangingPlace) -> list[RunRecord]:
-    return [run for run in list_runs(place.warehouse, limit=1000) if run.state == "published"]
 
 
 def live_scores(place: ChangingPlace) -> dict[int, float]:
@@ -104,18 +101,7 @@ def test_whatever_happens_the_columns_are_as_readers_see_the_scores(
     with monkeypatch.context() as patch:
         patch.setattr(merge, "merge", often_fail)
         for _ in range(12):
-            ended = [r for r in list_runs(place.warehouse, limit=1000) if r.state in ("superseded", "withdrawn")]
-            move = chance.choice(["publish", "restate", "restate", "withdraw", "again"])
-            if move == "publish":
-                place.run(chance.randint(3, 6))
-            elif move == "restate":
-                day, number = chance.randint(1, 3), chance.randint(1, 4)
-                place.change(f"update payments set amount = amount + 7 where payment_id = {day * 10 + number}")
-                place.run(3, "restate", f"2026-01-0{day}", f"2026-01-0{day + 1}")
-            elif move == "withdraw" and live_runs(place):
-                withdraw(place.warehouse, chance.choice(live_runs(place)).run_id)
-            elif move == "again" and ended:
-                publish_with_rows(place.warehouse, [chance.choice(ended).run_id], "Ada", "better")
+            move_at_random(place, chance)
             if chance.random() < 0.6:
                 deliver_all(place)
     with place.warehouse.writing() as connection:

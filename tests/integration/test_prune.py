@@ -31,7 +31,8 @@ from penstock.spec.pipeline import Pipeline
 from penstock.spec.sources import LogSource
 from penstock.spec.yaml_file import parse_pipeline
 from penstock.upkeep import prune as pruning
-from penstock.upkeep.prune import PrunableRun, count_prune, needed_from, plan_prune, prune
+from penstock.upkeep.prune import count_prune, prune
+from penstock.upkeep.prune_plan import PrunableRun, needed_from, plan_prune
 from tests.conftest import DIALECTS
 from tests.shop import SPEC
 

@@ -31,7 +31,8 @@ from penstock.serving.scored_request import RequestRows, ScoredRequest
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.erasure import SPOOLED, ErasureRequest, erase
 from penstock.upkeep.key_counts import count_keys
-from penstock.upkeep.prune import plan_prune, prune, prune_spooled
+from penstock.upkeep.prune import prune, prune_spooled
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS

@@ -35,7 +35,8 @@ from penstock.serving.served_pipeline import ServedPipeline
 from penstock.spec.pipeline import Pipeline
 from penstock.spec.yaml_file import load_pipeline
 from penstock.upkeep.erasure import ErasureRequest, erase
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.verify import verify_ledger
 from tests.driver import SETTINGS
 from tests.integration.test_labels import LATER, Shop, guess_labels, make_shop

@@ -31,7 +31,8 @@ from penstock.spec.yaml_file import load_pipeline, parse_pipeline
 from penstock.tasks.process_resources import connect
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.live_changes import publish_with_rows
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.rename import rename_pipeline
 from penstock.upkeep.sandboxes import end_sandbox
 from penstock.upkeep.verify import verify_ledger

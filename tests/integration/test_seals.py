@@ -28,7 +28,8 @@ from penstock.upkeep.check_seals import SealCheck, SealReport
 from penstock.upkeep.erasure import ErasureRequest, erase
 from penstock.upkeep.exported_roots import compare_roots, find_exported, read_sealed_runs
 from penstock.upkeep.lost_keys import list_candidates
-from penstock.upkeep.prune import plan_prune, prune
+from penstock.upkeep.prune import prune
+from penstock.upkeep.prune_plan import plan_prune
 from penstock.upkeep.sealed_rows import sealer_for
 from penstock.upkeep.verify import verify_ledger
 from tests.conftest import DIALECTS, view_rows

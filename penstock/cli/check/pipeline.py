@@ -12,7 +12,9 @@ from penstock.cli.check.labels import check_labels
 from penstock.cli.check.promotion import check_promotion
 from penstock.cli.check.report import CheckReport, SampleSize
 from penstock.cli.check.samples import Sample, Sampler, choose_interval
+from penstock.cli.check.serving import check_serving
 from penstock.cli.check.steps import subject_of
+from penstock.cli.check.targets import check_target_columns, check_targets
 from penstock.cli.opening import connector, open_models, open_pipeline
 from penstock.cli.output import count
 from penstock.wording import plural
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from penstock.interval import DataInterval
     from penstock.models.booster import ModelVersion
     from penstock.settings import Settings
-    from penstock.spec.deliver import AnyTarget
     from penstock.spec.pipeline import Pipeline
 
 
@@ -64,10 +65,10 @@ def check_pipeline(
         trial = Trial(spec, MaskingPolicy(spec.private_columns), report)
         check = _Check(spec, settings, connect, report, interval, trial)
         check.check_privacy()
-        check.check_serving()
+        check_serving(spec, settings, connect, report)
         check.check_destination()
         check.check_seal()
-        check.check_targets()
+        check_targets(spec, settings, connect, report)
         if accept:
             check.accept_columns(start)
         guesses = check.show_guesses(start)
@@ -108,28 +109,6 @@ class _Check:
             if hidden:
                 self.report.ok("private", f"{', '.join(sorted(hidden))} are never shown")
 
-    def check_serving(self) -> None:
-        """Check that requests can be scored, where the spec has `serve`."""
-        from penstock.serving.served_pipeline import refuse_unservable
-
-        if self.pipeline.serve is None:
-            return
-        with self.report.about("serve"):
-            refuse_unservable(self.pipeline)
-            self.report.ok("serve", "its row expectations can be judged within a request")
-        if self.pipeline.holds_snapshot:
-            self._check_snapshot(self.pipeline.serve.limit.snapshot)
-
-    def _check_snapshot(self, most_bytes: int) -> None:
-        """Take a snapshot of the secondary sources as a server does, and say what it holds."""
-        from penstock.privacy.masking import make_masking
-        from penstock.serving.source_snapshot import take_snapshot
-
-        with self.report.about("serve"):
-            masking = make_masking(self.pipeline, self.settings)
-            snapshot = take_snapshot(self.pipeline, self.connect, masking, most_bytes, datetime.now(UTC))
-            self.report.ok("serve", f"each process holds {snapshot.summary}")
-
     def check_seal(self) -> None:
         """Check that rows can be sealed, under a key that the rows before had."""
         from penstock.ledger.destinations import LIVE
@@ -145,48 +124,6 @@ class _Check:
             if database.missing_file is None and has_ledger(database):
                 require_newest_key(database, self.pipeline.name, LIVE, keys)
             self.report.ok("seal", f"rows are sealed under the key {keys.current.id}")
-
-    def check_targets(self) -> None:
-        """Check the places, addresses and secrets of the targets of `deliver`. Nothing is sent.
-
-        One that may answer later is a warning.
-        """
-        from penstock.delivery.opening import open_target
-
-        for target in self.pipeline.deliver:
-            subject = f"deliver `{target.name}`"
-            with self.report.about(subject):
-                assert self.connect.read_value is not None  # a command's connector has it
-                opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
-                reply = opened.open()
-                opened.close()
-                if not reply.accepted:
-                    (self.report.warning if reply.again else self.report.problem)(subject, reply.text)
-                self._refuse_moved(target)
-
-    def _refuse_moved(self, target: "AnyTarget") -> None:
-        """Refuse another place for a target that has rows."""
-        from penstock.delivery.opening import open_outbox
-        from penstock.ledger.delivery_targets import refuse_moved
-        from penstock.ledger.migrations import has_ledger
-
-        database = self.connect(self.pipeline.destination.connection)
-        if database.missing_file is None and has_ledger(database):
-            refuse_moved(database, open_outbox(database, self.pipeline, target.name), target.place_digest)
-
-    def _check_target_columns(self, rows: "pa.Table") -> None:
-        """Check that the targets of `deliver` keep each value as it is."""
-        from penstock.delivery.opening import open_target
-
-        for target in self.pipeline.deliver:
-            with self.report.about(f"deliver `{target.name}`"):
-                assert self.connect.read_value is not None  # a command's connector has it
-                opened = open_target(target, self.connect.read_value, self.settings.statement_seconds)
-                named = dict.fromkeys((*self.pipeline.key, *target.columns))
-                columns = [column for column in named if column in rows.column_names]
-                if opened.open().accepted:
-                    opened.check_columns(rows.select(columns).schema)
-                opened.close()
 
     def check_destination(self) -> None:
         """Connect to the warehouse, and check that the live view's name is free."""
@@ -417,7 +354,7 @@ class _Check:
             scores = check_steps(self.pipeline, models, features, size, options, self.report)
             if scores is not None:
                 self.trial.judge(SCORES, scores, size)
-                self._check_target_columns(scores)
+                check_target_columns(self.pipeline, self.settings, self.connect, scores, self.report)
 
     def _note_untested(self, subject: str, name: str) -> None:
         """Say if Penstock's tests do not read such a database."""

@@ -13,7 +13,8 @@ def verify(as_json: AsJson = False) -> None:
 
     Each warehouse that a pipeline writes to is checked. The exit code is 1 if an invariant does not hold.
     """
-    from penstock.upkeep.verify import SHOWN, verify_ledger
+    from penstock.upkeep.verify import verify_ledger
+    from penstock.upkeep.violations import SHOWN
 
     found = [(database.name, each) for database in open_ledgers(open_settings()) for each in verify_ledger(database)]
     if as_json:

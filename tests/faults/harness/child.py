@@ -153,7 +153,8 @@ def _run_sandbox(order: Order) -> dict[str, Any]:
 def _end_sandbox(order: Order) -> dict[str, Any]:
     from penstock.spec.yaml_file import load_pipeline
     from penstock.tasks.process_resources import connect
-    from penstock.upkeep.prune import plan_prune, prune
+    from penstock.upkeep.prune import prune
+    from penstock.upkeep.prune_plan import plan_prune
     from penstock.upkeep.sandboxes import end_sandbox
 
     pipeline = load_pipeline(order.spec)

@@ -195,6 +195,12 @@ class Trial:
         """Return all runs, oldest first."""
         return list_runs(self.warehouse, limit=1000)[::-1]
 
+    def live_scores(self) -> dict[int, Any]:
+        """Return the scores that readers see, by key."""
+        with self.warehouse.reading() as connection:
+            rows = connection.execute(sa.text("select payment_id, score from card_risk_scores")).tuples()
+            return {int(key): score for key, score in rows}
+
     def found(self) -> Found:
         with self.warehouse.reading() as connection:
             rows = _read(connection, "card_risk_scores", "payment_id")
