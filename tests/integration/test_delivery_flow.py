@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 from prefect.states import Failed
+from typer.testing import CliRunner
 
+from penstock.cli.app import app
 from penstock.delivery import deliver
 from penstock.deployments.deploy.automations import define_automations
 from penstock.errors import KeyCollision, SpecError, TargetBusy
@@ -55,6 +57,11 @@ def test_the_flow_delivers_what_it_published_and_tells_once_of_a_target_that_fai
         [need] = [each for each in status.needs if each.kind == "delivery"]
         assert need.command == "penstock deliver list card-risk"
         assert "does not get its rows since" in str(build_status([status], end_of(2)))
+
+        again = ["run", str(place.spec), "--restate", "--start", "2026-01-01", "--end", "2026-01-02"]
+        ran = CliRunner().invoke(app, again)
+        assert ran.exit_code == 0, ran.output
+        assert "`crm` does not get its rows, and the next run tries again" in " ".join(ran.output.split())
 
         receiver.answer = lambda _: (200, {})
         before = len(receiver.requests)

@@ -211,6 +211,7 @@ def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: Flo
     """Print each run, and find out from the ledger how the call ended."""
     from penstock.ledger.acceptance import accept_command, is_acceptable
     from penstock.ledger.challengers import find_challengers
+    from penstock.report.delivery import find_failing
 
     records = runs.records()
     for record in records:
@@ -221,6 +222,8 @@ def _print_outcome(pipeline: "Pipeline", plan: "Plan", runs: OwnRuns, ended: Flo
         for challenger in find_challengers(runs.database, record.run_id):
             if record.state == "published" and challenger.state != "published":
                 _warn(f"challenger {challenger.model}: {challenger.state}: {challenger.error}", console)
+    for failing in find_failing(runs.database, pipeline):
+        _warn(f"`{failing.target}` does not get its rows, and the next run tries again: {failing.error}", console)
     undone = [record for record in records if record.state not in DONE]
     if undone:
         code = 3 if all(record.state == "halted" for record in undone) else 1
