@@ -14,7 +14,7 @@ from tests.faults.conftest import Tell
 from tests.faults.harness.boundaries import TARGET
 from tests.faults.harness.child import Fault
 from tests.faults.harness.scene import Scene, Trial
-from tests.faults.test_killed_deliveries import TABLES, live_scores
+from tests.faults.test_killed_deliveries import TABLES
 from tests.lake_readers import named_files, read_delta_scores, read_key, read_pointers, read_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -65,7 +65,7 @@ def test_a_killed_delivery_shows_whole_intervals_and_is_completed_by_the_next(
     dialect, kind = request.node.callspec.params["trial"]
     root = tmp_path / TARGET / "out"
     boundaries = trial.run(how="deliver").boundaries
-    live = live_scores(trial)
+    live = trial.live_scores()
     assert read_whole(root, kind) == live
     points = [number for number, name in enumerate(boundaries, 1) if name.startswith("before ")][share :: APART[kind]]
     for number, point in enumerate(points):
